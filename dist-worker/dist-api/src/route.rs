@@ -1,0 +1,79 @@
+use base_types::{ClientId, NodeIncarnation, SharedFilter, SubscriptionFilter, SubscriptionOptions, TenantId};
+use std::sync::Arc;
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Receiver {
+    /// A node with at least one live session for the filter. The node itself knows which ones. Gone when that run of it is gone.
+    Node(NodeIncarnation),
+    /// A persistent session. The options stand in the route so that a match needs no other look-up.
+    Inbox {
+        /// Whose inbox.
+        client: ClientId,
+        /// Which life of the inbox: a route of an earlier one leads nowhere.
+        incarnation: u64,
+        /// What was subscribed with.
+        options: SubscriptionOptions,
+    },
+}
+
+/// One replicated route. (tenant, filter, receiver without options) is its key: adding it again replaces the options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What was subscribed to.
+    pub filter: SubscriptionFilter,
+    /// Where it leads.
+    pub receiver: Receiver,
+}
+
+/// A persistent session that a message goes to, by one subscription. The same inbox can stand in a [`Matches`] more than once when
+/// its filters overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxMatch {
+    /// Whose inbox.
+    pub client: ClientId,
+    /// Which life of it.
+    pub incarnation: u64,
+    /// The subscription's options.
+    pub options: SubscriptionOptions,
+}
+
+/// A shared group that a message goes to: one of its members gets it.
+#[derive(Clone, Debug)]
+pub struct GroupMatch {
+    /// The share.
+    pub filter: Arc<SharedFilter>,
+    /// Nodes that have live members (this one included), each once.
+    pub nodes: Arc<[NodeIncarnation]>,
+    /// Members that are persistent sessions.
+    pub inboxes: Arc<[InboxMatch]>,
+}
+
+/// What a topic is routed to, beside the live sessions of this node under normal filters, which this node knows itself.
+#[derive(Clone, Debug, Default)]
+pub struct Matches {
+    /// Other nodes with live sessions under normal filters, each once.
+    pub nodes: Vec<NodeIncarnation>,
+    /// Persistent sessions under normal filters.
+    pub inboxes: Vec<InboxMatch>,
+    /// Shared groups with at least one member that is not a live session of this node, and groups whose only members are live
+    /// sessions of this node too: a group is complete here.
+    pub groups: Vec<GroupMatch>,
+}
+
+impl Matches {
+    /// Makes it empty and keeps its memory.
+    pub fn clear(&mut self) {
+        self.nodes.clear();
+        self.inboxes.clear();
+        self.groups.clear();
+    }
+
+    /// Whether nothing matched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.inboxes.is_empty() && self.groups.is_empty()
+    }
+}

@@ -1,0 +1,45 @@
+use crate::{Matches, Route};
+use async_trait::async_trait;
+use base_types::{NodeIncarnation, TenantId, TopicName};
+
+/// Why routes could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DistError {
+    /// Nothing was changed; trying again may help.
+    #[error("the routes are unavailable: {cause}")]
+    Unavailable {
+        /// What stands in the way.
+        cause: String,
+    },
+    /// Whether it was changed is not known.
+    #[error("the outcome of the change is unknown")]
+    Unknown,
+}
+
+/// The subscription routes, as a node sees them.
+#[async_trait]
+pub trait DistService: Send + Sync + 'static {
+    /// Adds routes. Returns when they are committed and this node's index has them.
+    ///
+    /// # Errors
+    /// When the range refuses or does not answer.
+    async fn add(&self, routes: Vec<Route>) -> Result<(), DistError>;
+
+    /// Removes routes (the options of a receiver don't matter). What is not there is fine.
+    ///
+    /// # Errors
+    /// When the range refuses or does not answer.
+    async fn remove(&self, routes: Vec<Route>) -> Result<(), DistError>;
+
+    /// Removes all routes that lead to runs of `node` other than `current`: what a crash of the node left behind.
+    ///
+    /// # Errors
+    /// When the range refuses or does not answer.
+    async fn forget_runs_before(&self, current: NodeIncarnation) -> Result<(), DistError>;
+
+    /// Appends what `topic` is routed to. No I/O; takes well under a microsecond when little matches.
+    fn matches(&self, tenant: &TenantId, topic: &TopicName, into: &mut Matches);
+
+    /// How many routes the index of this node holds.
+    fn route_count(&self) -> usize;
+}

@@ -1,0 +1,59 @@
+//! The port of retained messages: the last one of each topic (MQTT 5.0 §3.3.1.3).
+
+use async_trait::async_trait;
+use base_types::{Message, TenantId, TopicFilter, TopicName};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Why a retained message could not be set, cleared or read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetainError {
+    /// Nothing was changed; trying again may help.
+    #[error("the retained messages are unavailable: {cause}")]
+    Unavailable {
+        /// What stands in the way.
+        cause: String,
+    },
+    /// Whether it was changed is not known.
+    #[error("the outcome of the change is unknown")]
+    Unknown,
+    /// The tenant has as many retained topics as it may.
+    #[error("the limit of {limit} retained topics is reached")]
+    TooMany {
+        /// How many are allowed.
+        limit: u64,
+    },
+}
+
+/// The future of a change. The change is in the queue of its range as soon as the call returned, in the order of the calls.
+pub type RetainFuture = Pin<Box<dyn Future<Output = Result<(), RetainError>> + Send>>;
+
+/// The retained messages, as a node sees them.
+#[async_trait]
+pub trait RetainService: Send + Sync + 'static {
+    /// Sets the retained message of its topic, or clears it when the payload is empty [MQTT-3.3.1-6]. Ready when committed.
+    fn retain(&self, tenant: &TenantId, message: Arc<Message>) -> RetainFuture;
+
+    /// The retained messages that match, in a stable order of topics, unexpired at the time of the call: at most `max` that come
+    /// after `after`. Fewer than `max` means that there are no more.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn matches(
+        &self,
+        tenant: &TenantId,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        max: usize,
+    ) -> Result<Vec<Arc<Message>>, RetainError>;
+
+    /// How many topics have a retained message.
+    fn topic_count(&self) -> usize;
+
+    /// Removes what has expired. The leader's housekeeping calls it now and then; readers never see expired ones anyway.
+    ///
+    /// # Errors
+    /// When the range refuses or does not answer.
+    async fn collect_expired(&self) -> Result<u64, RetainError>;
+}
