@@ -16,6 +16,5 @@ pub use message::Message;
 pub use qos::{InvalidQoS, PacketId, QoS};
 pub use subscription::{RetainHandling, SubscriptionOptions};
 pub use topic::{
-    MatchKind, SharedFilter, SharedMode, SubscriptionFilter, TopicError, TopicFilter, TopicName,
-    filter_matches,
+    MatchKind, SharedFilter, SharedMode, SubscriptionFilter, TopicError, TopicFilter, TopicName, filter_matches,
 };

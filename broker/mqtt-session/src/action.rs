@@ -160,4 +160,3 @@ pub enum CloseReason {
     /// No CONNECT came in time.
     ConnectTimeout,
 }
-

@@ -1,4 +1,6 @@
-use crate::{Attach, Attached, Commit, Detach, Entry, InboxId, InboxStats, Insert, InsertOutcome, PendingWill, SessionVersion};
+use crate::{
+    Attach, Attached, Commit, Detach, Entry, InboxId, InboxStats, Insert, InsertOutcome, PendingWill, SessionVersion,
+};
 use async_trait::async_trait;
 use base_types::{NodeIncarnation, SubscriptionFilter, SubscriptionOptions};
 use std::future::Future;
