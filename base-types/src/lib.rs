@@ -9,6 +9,7 @@ mod message;
 mod qos;
 mod subscription;
 mod topic;
+pub mod wire;
 
 pub use clock::{Clock, ManualClock, SystemClock, WallMs};
 pub use id::{ClientId, IdError, Incarnation, NodeId, NodeIncarnation, TenantId};
