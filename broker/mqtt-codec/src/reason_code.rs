@@ -1,3 +1,6 @@
+use crate::{PacketType, Role};
+use base_types::QoS;
+
 /// Every reason code of MQTT 5.0 §2.4. Which ones a packet may carry is checked when it is decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -56,4 +59,132 @@ impl ReasonCode {
     pub fn is_error(self) -> bool {
         self as u8 >= 0x80
     }
+
+    /// Whether `packet` can carry it when it is sent to `receiver` (the tables of 5.0 §3).
+    #[rustfmt::skip]
+    pub(crate) fn is_legal_in(self, packet: PacketType, receiver: Role) -> bool {
+        use ReasonCode::*;
+        let to_server = receiver == Role::Server;
+        match packet {
+            PacketType::ConnAck => matches!(self,
+                Success | UnspecifiedError | MalformedPacket | ProtocolError | ImplementationSpecificError
+                | UnsupportedProtocolVersion | ClientIdentifierNotValid | BadUserNameOrPassword | NotAuthorized
+                | ServerUnavailable | ServerBusy | Banned | BadAuthenticationMethod | TopicNameInvalid | PacketTooLarge
+                | QuotaExceeded | PayloadFormatInvalid | RetainNotSupported | QoSNotSupported | UseAnotherServer
+                | ServerMoved | ConnectionRateExceeded),
+            PacketType::PubAck | PacketType::PubRec => matches!(self,
+                Success | NoMatchingSubscribers | UnspecifiedError | ImplementationSpecificError | NotAuthorized
+                | TopicNameInvalid | PacketIdentifierInUse | QuotaExceeded | PayloadFormatInvalid),
+            PacketType::PubRel | PacketType::PubComp => matches!(self, Success | PacketIdentifierNotFound),
+            PacketType::SubAck => matches!(self,
+                Success | GrantedQoS1 | GrantedQoS2 | UnspecifiedError | ImplementationSpecificError | NotAuthorized
+                | TopicFilterInvalid | PacketIdentifierInUse | QuotaExceeded | SharedSubscriptionsNotSupported
+                | SubscriptionIdentifiersNotSupported | WildcardSubscriptionsNotSupported),
+            PacketType::UnsubAck => matches!(self,
+                Success | NoSubscriptionExisted | UnspecifiedError | ImplementationSpecificError | NotAuthorized
+                | TopicFilterInvalid | PacketIdentifierInUse),
+            PacketType::Disconnect => match self {
+                Success | UnspecifiedError | MalformedPacket | ProtocolError | ImplementationSpecificError
+                | TopicNameInvalid | ReceiveMaximumExceeded | TopicAliasInvalid | PacketTooLarge | MessageRateTooHigh
+                | QuotaExceeded | AdministrativeAction | PayloadFormatInvalid => true,
+                DisconnectWithWill => to_server,
+                // 0x8C is missing in table 3-10, but §2.4 has it for DISCONNECT, and §4.12 needs it.
+                NotAuthorized | ServerBusy | ServerShuttingDown | BadAuthenticationMethod | KeepAliveTimeout
+                | SessionTakenOver | TopicFilterInvalid | RetainNotSupported | QoSNotSupported | UseAnotherServer
+                | ServerMoved | SharedSubscriptionsNotSupported | ConnectionRateExceeded | MaximumConnectTime
+                | SubscriptionIdentifiersNotSupported | WildcardSubscriptionsNotSupported => !to_server,
+                _ => false,
+            },
+            PacketType::Auth => match self {
+                Success => !to_server,
+                ContinueAuthentication => true,
+                ReAuthenticate => to_server,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The return code of a 3.1 or 3.1.1 CONNACK that comes nearest (3.1.1 table 3.1).
+    pub(crate) fn connect_return_code(self) -> u8 {
+        match self {
+            code if !code.is_error() => 0,
+            Self::UnsupportedProtocolVersion => 1,
+            Self::ClientIdentifierNotValid => 2,
+            Self::BadUserNameOrPassword => 4,
+            Self::NotAuthorized | Self::Banned | Self::BadAuthenticationMethod => 5,
+            _ => 3,
+        }
+    }
+
+    /// What the return code of a 3.1 or 3.1.1 CONNACK says.
+    pub(crate) fn of_connect_return_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Success,
+            1 => Self::UnsupportedProtocolVersion,
+            2 => Self::ClientIdentifierNotValid,
+            3 => Self::ServerUnavailable,
+            4 => Self::BadUserNameOrPassword,
+            5 => Self::NotAuthorized,
+            _ => return None,
+        })
+    }
 }
+
+/// A byte that is no reason code of 5.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:#04x} is no reason code")]
+pub struct InvalidReasonCode(pub u8);
+
+impl TryFrom<u8> for ReasonCode {
+    type Error = InvalidReasonCode;
+
+    fn try_from(value: u8) -> Result<Self, Self::Error> {
+        BY_VALUE[usize::from(value)].ok_or(InvalidReasonCode(value))
+    }
+}
+
+impl From<ReasonCode> for u8 {
+    fn from(code: ReasonCode) -> Self {
+        code as Self
+    }
+}
+
+/// What was granted (5.0 §3.9.3).
+impl From<QoS> for ReasonCode {
+    fn from(qos: QoS) -> Self {
+        match qos {
+            QoS::AtMostOnce => Self::Success,
+            QoS::AtLeastOnce => Self::GrantedQoS1,
+            QoS::ExactlyOnce => Self::GrantedQoS2,
+        }
+    }
+}
+
+const BY_VALUE: [Option<ReasonCode>; 256] = {
+    let mut table = [None; 256];
+    let mut i = 0;
+    while i < ALL.len() {
+        table[ALL[i] as usize] = Some(ALL[i]);
+        i += 1;
+    }
+    table
+};
+
+#[rustfmt::skip]
+const ALL: [ReasonCode; 43] = {
+    use ReasonCode::*;
+    [
+        Success, GrantedQoS1, GrantedQoS2, DisconnectWithWill,
+        NoMatchingSubscribers, NoSubscriptionExisted, ContinueAuthentication, ReAuthenticate,
+        UnspecifiedError, MalformedPacket, ProtocolError, ImplementationSpecificError,
+        UnsupportedProtocolVersion, ClientIdentifierNotValid, BadUserNameOrPassword, NotAuthorized,
+        ServerUnavailable, ServerBusy, Banned, ServerShuttingDown,
+        BadAuthenticationMethod, KeepAliveTimeout, SessionTakenOver, TopicFilterInvalid,
+        TopicNameInvalid, PacketIdentifierInUse, PacketIdentifierNotFound, ReceiveMaximumExceeded,
+        TopicAliasInvalid, PacketTooLarge, MessageRateTooHigh, QuotaExceeded,
+        AdministrativeAction, PayloadFormatInvalid, RetainNotSupported, QoSNotSupported,
+        UseAnotherServer, ServerMoved, SharedSubscriptionsNotSupported, ConnectionRateExceeded,
+        MaximumConnectTime, SubscriptionIdentifiersNotSupported, WildcardSubscriptionsNotSupported,
+    ]
+};
