@@ -16,7 +16,10 @@ use bytes::{BufMut, BytesMut};
 /// When the packet cannot be expressed; `out` is as it was then.
 pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
     if let Packet::Publish(publish) = packet {
-        return PublishParts::from(publish).encode(version, out);
+        let parts = PublishParts::from(publish);
+        parts.check(version)?;
+        parts.encode(version, out);
+        return Ok(());
     }
     let (kind, flags) = first_byte(packet);
     let remaining = remaining_length(packet, kind, version)?;
@@ -34,7 +37,8 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(
 /// When the packet cannot be expressed.
 pub fn encoded_len(packet: &Packet, version: Version) -> Result<usize, EncodeError> {
     if let Packet::Publish(publish) = packet {
-        return PublishParts::from(publish).encoded_len(version);
+        let parts = PublishParts::from(publish);
+        return parts.check(version).map(|()| parts.encoded_len(version));
     }
     let remaining = remaining_length(packet, first_byte(packet).0, version)?;
     Ok(1 + varint::len(remaining) + remaining)

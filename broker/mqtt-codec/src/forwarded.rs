@@ -45,7 +45,7 @@ impl<'a> Iterator for ForwardedProperties<'a> {
             Property::ContentType(text) => ForwardedProperty::ContentType(text),
             Property::ResponseTopic(topic) => ForwardedProperty::ResponseTopic(topic),
             Property::CorrelationData(data) => ForwardedProperty::CorrelationData(data),
-            Property::UserProperty(name, value) => ForwardedProperty::UserProperty(name, value),
+            Property::User(name, value) => ForwardedProperty::UserProperty(name, value),
             _ => return None,
         }))
     }

@@ -30,7 +30,7 @@ pub use forwarded::{ForwardedBuilder, ForwardedProperties, ForwardedProperty};
 pub use packet::*;
 pub use packet_type::PacketType;
 pub use property::{MAX_PROPERTIES, MAX_PROPERTY_BYTES, UserProperty};
-pub use publish_parts::{PublishParts, PublishTemplate};
+pub use publish_parts::{MAX_PACKET_SIZE, PublishParts, PublishTemplate};
 pub use reader::has_discouraged_characters;
 pub use reason_code::{InvalidReasonCode, ReasonCode};
 pub use version::Version;

@@ -69,7 +69,7 @@ pub(crate) enum Property<'a> {
     TopicAlias(NonZeroU16),
     MaximumQos(QoS),
     RetainAvailable(bool),
-    UserProperty(&'a str, &'a str),
+    User(&'a str, &'a str),
     MaximumPacketSize(NonZeroU32),
     WildcardSubscriptionAvailable(bool),
     SubscriptionIdentifiersAvailable(bool),
@@ -266,7 +266,7 @@ fn read_value<'a>(r: &mut Reader<'a>, id: u8) -> Result<(&'static str, Property<
         id::RETAIN_AVAILABLE => plain!(RetainAvailable, bool, "retain available"),
         id::USER_PROPERTY => {
             let name = r.text("user property name")?;
-            ("user property", Property::UserProperty(name, r.text("user property value")?))
+            ("user property", Property::User(name, r.text("user property value")?))
         }
         id::MAXIMUM_PACKET_SIZE => {
             let value = r.u32("maximum packet size")?;

@@ -4,9 +4,16 @@ use base_types::{PacketId, QoS};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::num::NonZeroU16;
 
+/// The longest packet that there can be, in bytes: a fixed header of five and a Remaining Length of 268,435,455 (5.0 §2.1.4).
+pub const MAX_PACKET_SIZE: usize = 5 + varint::MAX as usize;
+
 /// A PUBLISH to write, in borrowed parts: for the way out, where no [`Publish`] needs to be made.
 ///
 /// What 3.1 and 3.1.1 lack is left out there: expiry, alias, identifiers, forwarded properties.
+///
+/// The caller keeps to the limits of the protocol, which every [`base_types::Message`] that was decoded does: a topic of
+/// at most 65,535 bytes, identifiers up to 268,435,455, and no packet longer than [`MAX_PACKET_SIZE`]. Beyond them what is
+/// written is no packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PublishParts<'a> {
     /// Empty when the alias stands for it.
@@ -49,85 +56,65 @@ impl<'a> From<&'a Publish> for PublishParts<'a> {
 }
 
 impl PublishParts<'_> {
-    /// How many bytes [`PublishParts::encode`] would append: what a Maximum Packet Size is compared with.
-    ///
-    /// # Errors
-    /// When it cannot be expressed.
-    pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        let lengths = self.lengths(version)?;
-        Ok(lengths.fixed_header() + lengths.remaining)
+    /// How many bytes [`PublishParts::encode`] appends: what a Maximum Packet Size is compared with.
+    #[must_use]
+    pub fn encoded_len(&self, version: Version) -> usize {
+        let lengths = self.lengths(version);
+        lengths.fixed_header() + lengths.remaining
     }
 
     /// Appends the packet to `out`.
-    ///
-    /// # Errors
-    /// When it cannot be expressed; `out` is as it was then.
     #[inline]
-    pub fn encode(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
-        let lengths = self.lengths(version)?;
+    pub fn encode(&self, version: Version, out: &mut BytesMut) {
+        let lengths = self.lengths(version);
         out.reserve(lengths.fixed_header() + lengths.remaining);
         self.put_head(lengths, out);
         out.put_slice(self.payload);
-        Ok(())
     }
 
     /// Appends all but the payload to `out`, for a payload that is written from where it is.
-    ///
-    /// # Errors
-    /// When it cannot be expressed; `out` is as it was then.
     #[inline]
-    pub fn encode_head(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
-        let lengths = self.lengths(version)?;
+    pub fn encode_head(&self, version: Version, out: &mut BytesMut) {
+        let lengths = self.lengths(version);
         out.reserve(lengths.fixed_header() + lengths.remaining - self.payload.len());
         self.put_head(lengths, out);
-        Ok(())
     }
 
     /// Where the two bytes of the packet identifier are, from the first byte of the packet. `None` for QoS 0.
-    ///
-    /// # Errors
-    /// When it cannot be expressed.
-    pub fn packet_id_offset(&self, version: Version) -> Result<Option<usize>, EncodeError> {
-        let lengths = self.lengths(version)?;
-        Ok((self.qos > QoS::AtMostOnce).then(|| lengths.fixed_header() + 2 + self.topic.len()))
+    #[must_use]
+    pub fn packet_id_offset(&self, version: Version) -> Option<usize> {
+        (self.qos > QoS::AtMostOnce).then(|| self.lengths(version).fixed_header() + 2 + self.topic.len())
     }
 
-    #[inline]
-    fn lengths(&self, version: Version) -> Result<Lengths, EncodeError> {
+    /// Whether it is within the limits.
+    pub(crate) fn check(&self, version: Version) -> Result<(), EncodeError> {
         let packet = PacketType::Publish;
         if self.topic.len() > usize::from(u16::MAX) {
             return Err(EncodeError::FieldTooLong { packet, length: self.topic.len() });
         }
-        let mut remaining = 2 + self.topic.len() + self.payload.len();
-        if self.qos > QoS::AtMostOnce {
-            remaining += 2;
+        let largest = self.subscription_identifiers.iter().copied().max().unwrap_or(0) as usize;
+        match self.lengths(version).remaining.max(largest) {
+            value if value > varint::MAX as usize => Err(EncodeError::TooLarge { packet, value }),
+            _ => Ok(()),
         }
-        let mut properties = None;
-        if version == Version::V5 {
-            let mut length = self.forwarded.len();
-            if self.message_expiry_interval.is_some() {
-                length += 5;
-            }
-            if self.topic_alias.is_some() {
-                length += 3;
-            }
-            for &identifier in self.subscription_identifiers {
-                if identifier > varint::MAX {
-                    return Err(EncodeError::TooLarge { packet, value: identifier as usize });
-                }
-                length += 1 + varint::len(identifier as usize);
-            }
-            remaining += varint::len(length) + length;
-            properties = Some(length);
-        }
-        if remaining > varint::MAX as usize {
-            return Err(EncodeError::TooLarge { packet, value: remaining });
-        }
-        Ok(Lengths { remaining, properties })
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "`lengths` has refused what is longer")]
+    fn lengths(&self, version: Version) -> Lengths {
+        let packet_id = if self.qos > QoS::AtMostOnce { 2 } else { 0 };
+        let remaining = 2 + self.topic.len() + packet_id + self.payload.len();
+        if version < Version::V5 {
+            return Lengths { remaining, properties: None };
+        }
+        let expiry = if self.message_expiry_interval.is_some() { 5 } else { 0 };
+        let alias = if self.topic_alias.is_some() { 3 } else { 0 };
+        let identifiers: usize = self.subscription_identifiers.iter().map(|id| 1 + varint::len(*id as usize)).sum();
+        let properties = expiry + alias + identifiers + self.forwarded.len();
+        Lengths { remaining: remaining + varint::len(properties) + properties, properties: Some(properties) }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "a topic has at most 65,535 bytes")]
     fn put_head(&self, lengths: Lengths, out: &mut BytesMut) {
         let with_id = self.qos > QoS::AtMostOnce;
         let (remaining, n) = varint::bytes(lengths.remaining);
@@ -190,28 +177,24 @@ pub struct PublishTemplate {
 
 impl PublishTemplate {
     /// The whole packet: for small payloads. Its packet identifier and DUP are ignored.
-    ///
-    /// # Errors
-    /// When it cannot be expressed.
-    pub fn whole(parts: &PublishParts<'_>, version: Version) -> Result<Self, EncodeError> {
+    #[must_use]
+    pub fn whole(parts: &PublishParts<'_>, version: Version) -> Self {
         Self::new(parts, version, parts.payload)
     }
 
     /// All but the payload: for large payloads, which every receiver is written from the same place.
-    ///
-    /// # Errors
-    /// When it cannot be expressed.
-    pub fn head(parts: &PublishParts<'_>, version: Version) -> Result<Self, EncodeError> {
+    #[must_use]
+    pub fn head(parts: &PublishParts<'_>, version: Version) -> Self {
         Self::new(parts, version, &[])
     }
 
-    fn new(parts: &PublishParts<'_>, version: Version, payload: &[u8]) -> Result<Self, EncodeError> {
+    fn new(parts: &PublishParts<'_>, version: Version, payload: &[u8]) -> Self {
         let parts = PublishParts { dup: false, packet_id: None, ..*parts };
-        let packet_len = parts.encoded_len(version)?;
+        let packet_len = parts.encoded_len(version);
         let mut bytes = BytesMut::with_capacity(packet_len - parts.payload.len() + payload.len());
-        parts.encode_head(version, &mut bytes)?;
+        parts.encode_head(version, &mut bytes);
         bytes.put_slice(payload);
-        Ok(Self { bytes: bytes.freeze(), packet_id_offset: parts.packet_id_offset(version)?, packet_len })
+        Self { bytes: bytes.freeze(), packet_id_offset: parts.packet_id_offset(version), packet_len }
     }
 
     /// The length of the whole packet, payload included, in bytes: what a Maximum Packet Size is compared with.

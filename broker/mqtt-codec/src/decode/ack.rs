@@ -42,7 +42,7 @@ pub(super) fn reason_properties(
         let out = out.get_or_insert_default();
         match property {
             Property::ReasonString(text) => out.reason_string = Some(frame.text(text)),
-            Property::UserProperty(name, value) => out.user_properties.push((frame.text(name), frame.text(value))),
+            Property::User(name, value) => out.user_properties.push((frame.text(name), frame.text(value))),
             _ => {}
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn auth(r: &mut Reader<'_>, frame: &Frame, role: Role) -> Result<Auth
             Property::AuthenticationMethod(text) => auth.authentication_method = Some(frame.text(text)),
             Property::AuthenticationData(data) => auth.authentication_data = Some(frame.bytes(data)),
             Property::ReasonString(text) => auth.reason_string = Some(frame.text(text)),
-            Property::UserProperty(name, value) => auth.user_properties.push((frame.text(name), frame.text(value))),
+            Property::User(name, value) => auth.user_properties.push((frame.text(name), frame.text(value))),
             _ => {}
         }
     }

@@ -40,7 +40,7 @@ fn properties(r: &mut Reader<'_>, frame: &Frame) -> Result<ConnAckProperties, De
             Property::AssignedClientIdentifier(text) => out.assigned_client_identifier = Some(frame.text(text)),
             Property::TopicAliasMaximum(n) => out.topic_alias_maximum = Some(n),
             Property::ReasonString(text) => out.reason_string = Some(frame.text(text)),
-            Property::UserProperty(name, value) => out.user_properties.push((frame.text(name), frame.text(value))),
+            Property::User(name, value) => out.user_properties.push((frame.text(name), frame.text(value))),
             Property::WildcardSubscriptionAvailable(yes) => out.wildcard_subscription_available = Some(yes),
             Property::SubscriptionIdentifiersAvailable(yes) => out.subscription_identifiers_available = Some(yes),
             Property::SharedSubscriptionAvailable(yes) => out.shared_subscription_available = Some(yes),

@@ -84,7 +84,7 @@ fn properties(r: &mut Reader<'_>, frame: &Frame) -> Result<ConnectProperties, De
             Property::TopicAliasMaximum(n) => out.topic_alias_maximum = Some(n),
             Property::RequestResponseInformation(yes) => out.request_response_information = Some(yes),
             Property::RequestProblemInformation(yes) => out.request_problem_information = Some(yes),
-            Property::UserProperty(name, value) => out.user_properties.push((frame.text(name), frame.text(value))),
+            Property::User(name, value) => out.user_properties.push((frame.text(name), frame.text(value))),
             Property::AuthenticationMethod(text) => out.authentication_method = Some(frame.text(text)),
             Property::AuthenticationData(data) => out.authentication_data = Some(frame.bytes(data)),
             _ => {}

@@ -22,7 +22,7 @@ pub(super) fn disconnect(r: &mut Reader<'_>, frame: &Frame, role: Role) -> Resul
             Property::SessionExpiryInterval(secs) => disconnect.session_expiry_interval = Some(secs),
             Property::ReasonString(text) => disconnect.reason_string = Some(frame.text(text)),
             Property::ServerReference(text) => disconnect.server_reference = Some(frame.text(text)),
-            Property::UserProperty(name, value) => {
+            Property::User(name, value) => {
                 disconnect.user_properties.push((frame.text(name), frame.text(value)));
             }
             _ => {}

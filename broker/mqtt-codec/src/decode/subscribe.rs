@@ -16,7 +16,7 @@ pub(super) fn subscribe(r: &mut Reader<'_>, frame: &Frame, version: Version) -> 
         while let Some(property) = properties.next()? {
             match property {
                 Property::SubscriptionIdentifier(id) => subscription_identifier = Some(id),
-                Property::UserProperty(name, value) => user_properties.push((frame.text(name), frame.text(value))),
+                Property::User(name, value) => user_properties.push((frame.text(name), frame.text(value))),
                 _ => {}
             }
         }
@@ -69,7 +69,7 @@ pub(super) fn unsubscribe(r: &mut Reader<'_>, frame: &Frame, version: Version) -
     if version == Version::V5 {
         let mut properties = r.properties(sets::UNSUBSCRIBE)?;
         while let Some(property) = properties.next()? {
-            if let Property::UserProperty(name, value) = property {
+            if let Property::User(name, value) = property {
                 user_properties.push((frame.text(name), frame.text(value)));
             }
         }
