@@ -1,0 +1,153 @@
+use crate::command::{Command, Op, Reply};
+use crate::index::RouteIndex;
+use crate::schema::{self, KeyKind};
+use async_trait::async_trait;
+use base_kv_api::{KvError, MutateError, RangeClient, Visit};
+use base_types::{ClientId, NodeIncarnation, TenantId, TopicName};
+use bytes::Bytes;
+use dist_api::{DistError, DistService, Matches, Receiver, Route};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// The routes as the broker of a node uses them: changes go through the range, matches come from this node's index.
+#[derive(Clone)]
+pub struct DistWorker {
+    range: Arc<dyn RangeClient>,
+    index: Arc<RouteIndex>,
+}
+
+/// A change is tried again for so long when nothing of it was proposed.
+const DEADLINE: Duration = Duration::from_secs(5);
+const BACKOFF_MIN: Duration = Duration::from_millis(2);
+const BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// Keys that a sweep looks at in one read.
+const PAGE: usize = 1024;
+
+impl DistWorker {
+    /// The client of `range`, whose coprocessor keeps `index` on this node.
+    #[must_use]
+    pub fn new(range: Arc<dyn RangeClient>, index: Arc<RouteIndex>) -> Self {
+        Self { range, index }
+    }
+
+    /// Removes the routes to inboxes of which `lives(tenant, client, incarnation)` says that they are gone; answers how many. Goes
+    /// over all routes of this node's view in pages, and yields between them.
+    ///
+    /// # Errors
+    /// When the range fails, refuses or does not answer. What was removed by then stays removed.
+    pub async fn sweep(
+        &self,
+        mut lives: impl FnMut(&TenantId, &ClientId, u64) -> bool + Send,
+    ) -> Result<u64, DistError> {
+        self.remove_where(|route| match &route.receiver {
+            Receiver::Node(_) => false,
+            Receiver::Inbox { client, incarnation, .. } => !lives(&route.tenant, client, *incarnation),
+        })
+        .await
+    }
+
+    async fn remove_where(&self, mut unwanted: impl FnMut(&Route) -> bool + Send) -> Result<u64, DistError> {
+        let mut removed = 0;
+        let mut from = Some(KeyKind::Route.keys().start.to_vec());
+        while let Some(start) = from {
+            let (page, next) = self.page(&start, &mut unwanted)?;
+            removed += page.len() as u64;
+            self.change(Op::Remove, &page).await?;
+            tokio::task::yield_now().await;
+            from = next;
+        }
+        Ok(removed)
+    }
+
+    /// The unwanted among the next routes, and where to go on.
+    fn page(
+        &self,
+        start: &[u8],
+        unwanted: &mut (dyn FnMut(&Route) -> bool + Send),
+    ) -> Result<(Vec<Route>, Option<Vec<u8>>), DistError> {
+        let (mut seen, mut next) = (0, None);
+        let mut found = Vec::new();
+        let end = KeyKind::Route.keys().end;
+        let read = self.range.read(start, &mut |keys| {
+            keys.scan(start..&end, &mut |key, value| {
+                if seen == PAGE {
+                    next = Some(key.to_vec());
+                    return Visit::Enough;
+                }
+                seen += 1;
+                match schema::decode(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)) {
+                    Ok(route) if unwanted(&route) => found.push(route),
+                    Ok(_) => {}
+                    Err(error) => tracing::error!(%error, "a stored route can't be read"),
+                }
+                Visit::More
+            })
+        });
+        read.map_err(|KvError { doing, cause }| DistError::Unavailable { cause: format!("{doing}: {cause}") })?;
+        Ok((found, next))
+    }
+
+    async fn change(&self, op: Op, routes: &[Route]) -> Result<(), DistError> {
+        for (key, command) in Command::encode(op, routes) {
+            let reply = self.propose(&key, command).await?;
+            if *reply != [Reply::Done as u8] {
+                return Err(DistError::Unavailable { cause: "the replicas don't understand the command".to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries until the deadline. A command may be applied twice without harm, so one with an unknown outcome is tried again too.
+    async fn propose(&self, key: &[u8], command: Bytes) -> Result<Bytes, DistError> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut backoff = BACKOFF_MIN;
+        let mut unknown = false;
+        loop {
+            let error = match self.range.mutate(key, command.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            unknown |= error == MutateError::Unknown;
+            let again = Instant::now() + backoff;
+            if !(error.is_retryable() || error == MutateError::Unknown) || again > deadline {
+                return Err(if unknown { DistError::Unknown } else { unavailable(&error) });
+            }
+            sleep_until(again).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+}
+
+#[async_trait]
+impl DistService for DistWorker {
+    async fn add(&self, routes: Vec<Route>) -> Result<(), DistError> {
+        self.change(Op::Add, &routes).await
+    }
+
+    async fn remove(&self, routes: Vec<Route>) -> Result<(), DistError> {
+        self.change(Op::Remove, &routes).await
+    }
+
+    async fn forget_runs_before(&self, current: NodeIncarnation) -> Result<(), DistError> {
+        // What earlier runs wrote must be in the view before it is swept.
+        self.range.linearize(&KeyKind::Route.keys().start).await.map_err(|error| unavailable(&error))?;
+        self.remove_where(
+            |route| matches!(route.receiver, Receiver::Node(run) if run.node == current.node && run != current),
+        )
+        .await?;
+        Ok(())
+    }
+
+    fn matches(&self, tenant: &TenantId, topic: &TopicName, into: &mut Matches) {
+        self.index.matches(tenant, topic, into);
+    }
+
+    fn route_count(&self) -> usize {
+        self.index.route_count()
+    }
+}
+
+fn unavailable(error: &MutateError) -> DistError {
+    DistError::Unavailable { cause: error.to_string() }
+}
