@@ -108,6 +108,7 @@ pub enum DropReason {
 
 /// What the authentication provider gets to see.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it travels in a box")]
 pub enum AuthRequest {
     /// The CONNECT.
     Connect(Connect),

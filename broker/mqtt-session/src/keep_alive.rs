@@ -1,0 +1,32 @@
+use std::time::{Duration, Instant};
+
+/// When silence ends the connection: before CONNACK counted from the accept, after it from the last packet.
+#[derive(Debug)]
+pub(crate) struct KeepAlive {
+    since: Instant,
+    /// Zero: never.
+    allowed: Duration,
+}
+
+impl KeepAlive {
+    pub(crate) fn connecting(now: Instant, seconds: u16) -> Self {
+        Self { since: now, allowed: Duration::from_secs(u64::from(seconds)) }
+    }
+
+    /// One and a half times the keep-alive [MQTT-3.1.2-22]; 0 turns it off.
+    pub(crate) fn connected(now: Instant, seconds: u16) -> Self {
+        Self { since: now, allowed: Duration::from_millis(u64::from(seconds) * 1500) }
+    }
+
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.since = now;
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.allowed.is_zero() { None } else { self.since.checked_add(self.allowed) }
+    }
+
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| now >= deadline)
+    }
+}
