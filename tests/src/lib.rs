@@ -1,1 +1,19 @@
-//! (skeleton)
+//! What judges the broker from outside: a client swarm with its own wire format, the load generator, the durability checker,
+//! and the processes under test. The tests themselves stand in `tests/`, one file per feature.
+
+pub mod load;
+pub mod wire;
+
+mod daemon;
+mod histogram;
+mod node;
+mod swarm;
+mod tracker;
+mod usage;
+
+pub use daemon::{Daemon, free_port, loopback, raise_file_limit};
+pub use histogram::Histogram;
+pub use node::{Node, NodeSetup, accepts_clients, hermod};
+pub use swarm::{Event, Swarm, answer};
+pub use tracker::{Found, SharedTracker, Tracker};
+pub use usage::Usage;
