@@ -72,11 +72,11 @@ impl Settings {
     }
 
     /// The keep-alive that counts, in seconds. Only 5.0 clients can be told of a cap.
-    fn keep_alive(&self, version: Version, asked: u16) -> u16 {
-        let capped = match (version, self.max_keep_alive_seconds) {
-            (Version::V3 | Version::V4, _) | (Version::V5, 0) => asked,
-            (Version::V5, max) if asked == 0 => max,
-            (Version::V5, max) => asked.min(max),
+    fn keep_alive(&self, is_v5: bool, asked: u16) -> u16 {
+        let capped = match self.max_keep_alive_seconds {
+            max if !is_v5 || max == 0 => asked,
+            max if asked == 0 => max,
+            max => asked.min(max),
         };
         if capped == 0 { 0 } else { capped.max(self.min_keep_alive_seconds) }
     }
@@ -93,7 +93,7 @@ impl Settings {
 impl Session {
     pub(crate) fn connect(&mut self, seed: u128, connect: Connect, out: &mut Vec<Action>) -> Result<(), Fault> {
         let settings = self.settings.clone();
-        self.sender.version = connect.version;
+        self.sender.version = Some(connect.version);
         self.sender.max_packet_size = connect.properties.maximum_packet_size;
         let properties = &connect.properties;
         // From here on a refusal is a CONNACK.
@@ -287,7 +287,7 @@ impl Session {
         out: &mut Vec<Action>,
     ) -> Result<(), Fault> {
         let settings = self.settings.clone();
-        let keep_alive = settings.keep_alive(self.sender.version, connecting.keep_alive);
+        let keep_alive = settings.keep_alive(self.is_v5(), connecting.keep_alive);
         self.keep_alive = KeepAlive::connected(now, keep_alive);
         if settings.msg_pub_per_sec > 0 {
             self.inbound.rate = Some(Box::new(Rate::new(now, settings.msg_pub_per_sec)));
@@ -300,7 +300,7 @@ impl Session {
         let connack = ConnAck {
             session_present: attached.session_present,
             reason_code: ReasonCode::Success,
-            properties: if self.sender.version == Version::V5 { properties } else { ConnAckProperties::default() },
+            properties: if self.is_v5() { properties } else { ConnAckProperties::default() },
         };
         out.push(Action::Send(Packet::ConnAck(Box::new(connack))));
 
@@ -360,7 +360,7 @@ impl Session {
 
     /// CONNACK with an error [MQTT-3.2.2-6: without a session].
     pub(crate) fn refuse(&self, reason: ReasonCode, text: Cow<'static, str>, out: &mut Vec<Action>) {
-        let reason_string = if self.sender.version == Version::V5 { self.reason_string(text) } else { None };
+        let reason_string = if self.is_v5() { self.reason_string(text) } else { None };
         let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason_code: reason::in_conn_ack(reason), properties };
         out.push(Action::Send(Packet::ConnAck(Box::new(connack))));

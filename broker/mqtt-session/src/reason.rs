@@ -5,7 +5,7 @@
 
 use crate::{PublishOutcome, SubscribeOutcome, UnsubscribeOutcome};
 use base_types::QoS;
-use mqtt_codec::{ReasonCode, Version};
+use mqtt_codec::ReasonCode;
 use std::borrow::Cow;
 
 /// Why the session ends the connection, and what the client is told.
@@ -37,15 +37,13 @@ pub(crate) enum Settled {
 }
 
 /// A refused PUBLISH of 3.1 or 3.1.1 is acknowledged like any other (3.1.1 §3.3.5.2); one that failed is not.
-pub(crate) fn published(version: Version, outcome: PublishOutcome) -> Settled {
-    match (outcome, version) {
-        (PublishOutcome::Accepted { receivers: 0 }, Version::V5) => Settled::Ack(ReasonCode::NoMatchingSubscribers),
+pub(crate) fn published(is_v5: bool, outcome: PublishOutcome) -> Settled {
+    match (outcome, is_v5) {
+        (PublishOutcome::Accepted { receivers: 0 }, true) => Settled::Ack(ReasonCode::NoMatchingSubscribers),
         (PublishOutcome::Accepted { .. }, _) => Settled::Ack(ReasonCode::Success),
-        (PublishOutcome::Refused(reason) | PublishOutcome::Failed(reason), Version::V5) => {
-            Settled::Ack(in_pub_ack(reason))
-        }
-        (PublishOutcome::Refused(_), Version::V3 | Version::V4) => Settled::Ack(ReasonCode::Success),
-        (PublishOutcome::Failed(_), Version::V3 | Version::V4) => Settled::Silent,
+        (PublishOutcome::Refused(reason) | PublishOutcome::Failed(reason), true) => Settled::Ack(in_pub_ack(reason)),
+        (PublishOutcome::Refused(_), false) => Settled::Ack(ReasonCode::Success),
+        (PublishOutcome::Failed(_), false) => Settled::Silent,
     }
 }
 
@@ -243,11 +241,11 @@ mod tests {
     #[test]
     fn a_failed_publish_is_told_only_where_the_version_can() {
         let failed = PublishOutcome::Failed(R::ServerBusy);
-        assert_eq!(published(Version::V4, failed), Settled::Silent);
-        assert_eq!(published(Version::V5, failed), Settled::Ack(R::UnspecifiedError));
+        assert_eq!(published(false, failed), Settled::Silent);
+        assert_eq!(published(true, failed), Settled::Ack(R::UnspecifiedError));
         let refused = PublishOutcome::Refused(R::NotAuthorized);
-        assert_eq!(published(Version::V3, refused), Settled::Ack(R::Success));
-        assert_eq!(published(Version::V5, refused), Settled::Ack(R::NotAuthorized));
+        assert_eq!(published(false, refused), Settled::Ack(R::Success));
+        assert_eq!(published(true, refused), Settled::Ack(R::NotAuthorized));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) struct Auth {
 impl Session {
     /// A session for a connection that was just accepted. `seed` makes the client id of a client that has none: random, unique.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, seed: u128, now: Instant) -> Self {
+    pub fn new(settings: Arc<Settings>, now: Instant, seed: u128) -> Self {
         Self {
             keep_alive: KeepAlive::connecting(now, settings.connect_timeout_seconds),
             window: Window::new(1, settings.sending_maximum),
@@ -101,7 +101,7 @@ impl Session {
             client_id: None,
             inbound: Inbound::default(),
             subscribes: PendingSubscribes::default(),
-            sender: Sender { version: Version::V4, max_packet_size: None, aliases: None },
+            sender: Sender { version: None, max_packet_size: None, aliases: None },
             queue: LiveQueue::default(),
             inbox: None,
             auth: None,
@@ -179,10 +179,21 @@ impl Session {
         }
     }
 
-    /// In which version to encode what is sent. Before CONNECT: 3.1.1, whose CONNACK every client understands.
+    /// In which version to encode what is sent. `None` before CONNECT: then 3.1.1, whose CONNACK every client understands.
     #[must_use]
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> Option<Version> {
         self.sender.version
+    }
+
+    /// Says which version a CONNECT named that can't be read behind it. The client is then told what is wrong with it.
+    pub fn set_version(&mut self, version: Version) {
+        if matches!(self.phase, Phase::Accepted { .. }) {
+            self.sender.version = Some(version);
+        }
+    }
+
+    pub(crate) fn is_v5(&self) -> bool {
+        self.sender.version == Some(Version::V5)
     }
 
     /// Who it is, once CONNECT came; assigned when the client had none.
@@ -210,8 +221,10 @@ impl Session {
         match &self.phase {
             Phase::Accepted { .. } => false,
             Phase::Connecting(connecting) => !connecting.awaits_client(),
+            // A 5.0 client is held to its quota; the others know none.
             Phase::Connected => {
-                self.inbound.acks.len() >= usize::from(self.settings.receiving_maximum) || self.subscribes.is_full()
+                let full = self.inbound.acks.len() >= usize::from(self.settings.receiving_maximum);
+                (full && !self.is_v5()) || self.subscribes.is_full()
             }
             Phase::Leaving { .. } | Phase::Closed => true,
         }
@@ -296,8 +309,10 @@ impl Session {
                     ReasonCode::MaximumConnectTime => CloseReason::ConnectTimeout,
                     _ => CloseReason::Refused(reason),
                 };
-                // Of a peer that can't be understood only the version is answered [MQTT-3.1.2-2 of 3.1.1].
-                if reason == ReasonCode::UnsupportedProtocolVersion {
+                // A peer that is no MQTT client gets no answer. One of a version that is too new does, in the form of 3.1.1
+                // [3.1.1 MQTT-3.1.2-2].
+                let understood = self.is_v5() || reason == ReasonCode::UnsupportedProtocolVersion;
+                if understood && close != CloseReason::ConnectTimeout {
                     self.refuse(reason, text, out);
                 }
                 self.end(close, WillFate::Discard, None, out);
@@ -307,7 +322,7 @@ impl Session {
                 self.end(CloseReason::Refused(reason), WillFate::Discard, None, out);
             }
             Phase::Connected => {
-                if self.sender.version == Version::V5 {
+                if self.is_v5() {
                     let reason_string = self.reason_string(text);
                     let disconnect = Disconnect {
                         reason_code: reason::in_disconnect(reason),

@@ -264,6 +264,12 @@ impl Settings {
         found
     }
 
+    /// The largest packet that a client may send, in bytes.
+    #[must_use]
+    pub fn max_packet_size(&self) -> u32 {
+        self.max_user_payload_bytes
+    }
+
     /// What the queue of an inbox may hold.
     #[must_use]
     pub fn queue_limits(&self) -> QueueLimits {

@@ -5,7 +5,7 @@ use crate::session::Session;
 use crate::{Action, OpId, SubscribeEntry, SubscribeOutcome, UnsubscribeOutcome};
 use base_types::{MatchKind, PacketId, SubscriptionFilter, SubscriptionOptions};
 use bytestring::ByteString;
-use mqtt_codec::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Version};
+use mqtt_codec::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe};
 use std::num::NonZeroU32;
 
 impl Session {
@@ -73,7 +73,7 @@ impl Session {
             return Ok(Ok(filter));
         };
         // A 5.0 client was told in CONNACK: using it is a protocol error (5.0 §3.2.2.3.11, §3.2.2.3.13).
-        if self.sender.version == Version::V5 { Err(unsupported) } else { Ok(Err(unsupported.reason)) }
+        if self.is_v5() { Err(unsupported) } else { Ok(Err(unsupported.reason)) }
     }
 
     pub(crate) fn subscribe_done(&mut self, op: OpId, outcomes: &[SubscribeOutcome], out: &mut Vec<Action>) {

@@ -5,7 +5,7 @@ use crate::reason::{self, Fault, Settled};
 use crate::session::{Phase, Session};
 use crate::{Action, OpId, PublishOutcome};
 use base_types::{Message, PacketId, QoS, TopicName, WallMs};
-use mqtt_codec::{Ack, Packet, Publish, ReasonCode, Version};
+use mqtt_codec::{Ack, Packet, Publish, ReasonCode};
 use std::num::NonZeroU16;
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ impl Session {
         let (op, inbound) = match (packet_id, refusal) {
             (None, Some(fault)) => return Err(fault),
             // Before 5.0 an acknowledgement can't refuse.
-            (Some(_), Some(fault)) if self.sender.version != Version::V5 => return Err(fault),
+            (Some(_), Some(fault)) if !self.is_v5() => return Err(fault),
             (Some(id), Some(fault)) => {
                 self.open_publish(id, exactly_once, Settled::Ack(reason::in_pub_ack(fault.reason)))?;
                 self.answer_publishes(out);
@@ -104,7 +104,7 @@ impl Session {
     }
 
     fn open_publish(&mut self, id: PacketId, exactly_once: bool, settled: Settled) -> Result<OpId, Fault> {
-        if self.sender.version == Version::V5 && self.inbound.quota_used >= self.settings.receiving_maximum {
+        if self.is_v5() && self.inbound.quota_used >= self.settings.receiving_maximum {
             // [MQTT-3.3.4-7]; other versions know no quota and are slowed down by not reading.
             return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, "more open messages than Receive Maximum"));
         }
@@ -119,8 +119,8 @@ impl Session {
         if !matches!(self.phase, Phase::Connected) {
             return;
         }
+        let settled = reason::published(self.is_v5(), outcome);
         let Some(answer) = self.inbound.acks.get_mut(op.0) else { return };
-        let settled = reason::published(self.sender.version, outcome);
         if let (Settled::Ack(code), Some(inbox), true) = (settled, &mut self.inbox, answer.exactly_once)
             && code.is_error()
         {

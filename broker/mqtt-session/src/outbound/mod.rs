@@ -5,7 +5,6 @@ mod alias;
 mod deliver;
 mod live_queue;
 mod puller;
-mod size;
 mod window;
 
 pub(crate) use alias::AliasesOut;
@@ -15,13 +14,14 @@ pub(crate) use window::{Flight, Window};
 
 use crate::{Action, Alias, Delivery, DropReason};
 use base_types::{PacketId, QoS, WallMs};
-use mqtt_codec::Version;
+use mqtt_codec::{PublishParts, Version};
 use std::num::NonZeroU32;
 
 /// How messages are put to this client.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    pub(crate) version: Version,
+    /// `None` before CONNECT.
+    pub(crate) version: Option<Version>,
     /// The client's Maximum Packet Size.
     pub(crate) max_packet_size: Option<NonZeroU32>,
     /// Only when the client takes topic aliases.
@@ -37,11 +37,7 @@ impl Sender {
         let Some(max) = self.max_packet_size else { return Ok(()) };
         // Without an alias, or with the best one: a message that fits in either way is sent in that way.
         let alias = self.aliases.as_ref().and_then(|aliases| aliases.known(&delivery.message.topic));
-        if size::publish_size(delivery, alias) <= u64::from(max.get()) {
-            Ok(())
-        } else {
-            Err(DropReason::PacketTooLarge)
-        }
+        if publish_size(delivery, alias) <= max.get() as usize { Ok(()) } else { Err(DropReason::PacketTooLarge) }
     }
 
     /// A PUBLISH that [`Sender::judge`] let through.
@@ -58,13 +54,29 @@ impl Sender {
         }
         let fresh = aliases.next()?;
         if let Some(max) = self.max_packet_size
-            && size::publish_size(delivery, Some(fresh)) > u64::from(max.get())
+            && publish_size(delivery, Some(fresh)) > max.get() as usize
         {
             return None;
         }
         aliases.assign(topic, fresh);
         Some(fresh)
     }
+}
+
+/// The size on the wire, in bytes. Only 5.0 clients have a maximum. An expiry is of the same size whatever is left of it.
+fn publish_size(delivery: &Delivery, alias: Option<Alias>) -> usize {
+    let message = &delivery.message;
+    let parts = PublishParts {
+        topic: if alias.is_some_and(|alias| alias.known) { "" } else { message.topic.as_str() },
+        payload: &message.payload,
+        qos: delivery.qos,
+        message_expiry_interval: message.expires_at.map(|_| 0),
+        topic_alias: alias.map(|alias| alias.alias),
+        subscription_identifiers: &delivery.subscription_identifiers,
+        forwarded: &message.properties,
+        ..PublishParts::default()
+    };
+    parts.encoded_len(Version::V5)
 }
 
 /// What a PUBLISH of this QoS waits for first.
