@@ -6,6 +6,7 @@ pub mod wire;
 
 mod daemon;
 mod histogram;
+mod mosquitto;
 mod node;
 mod swarm;
 mod tracker;
@@ -13,6 +14,7 @@ mod usage;
 
 pub use daemon::{Daemon, free_port, loopback, raise_file_limit};
 pub use histogram::Histogram;
+pub use mosquitto::Mosquitto;
 pub use node::{Node, NodeSetup, accepts_clients, hermod};
 pub use swarm::{Event, Swarm, answer};
 pub use tracker::{Found, SharedTracker, Tracker};

@@ -73,7 +73,9 @@ fn publish(swarm: &mut Swarm, first: usize, publishers: usize, window: u64, each
                 dirty.push(publisher);
                 progress = Instant::now();
             }
-            Event::Packet(Incoming::Ack(_, _, code)) => refused = Some(format!("a message is refused with {code:#04x}")),
+            Event::Packet(Incoming::Ack(_, _, code)) => {
+                refused = Some(format!("a message is refused with {code:#04x}"))
+            }
             Event::Closed => refused = Some("a connection is closed".to_owned()),
             Event::Packet(_) => {}
         })?;

@@ -40,9 +40,10 @@ pub(super) fn subscriptions(target: &Target, each: usize) -> io::Result<Figures>
     let topic = |client: usize, number: usize| format!("site/{client}/sensor/{number}");
     subscribe(&mut swarm, &clients, 0, FEW, topic)?;
     // The first publications allocate what stays; they belong to neither.
-    matching(&mut swarm, target, publisher.start, Duration::from_millis(500), |n| topic(n % CLIENTS, n / CLIENTS % FEW))?;
-    let few =
-        matching(&mut swarm, target, publisher.start, target.measure, |n| topic(n % CLIENTS, n / CLIENTS % FEW))?;
+    matching(&mut swarm, target, publisher.start, Duration::from_millis(500), |n| {
+        topic(n % CLIENTS, n / CLIENTS % FEW)
+    })?;
+    let few = matching(&mut swarm, target, publisher.start, target.measure, |n| topic(n % CLIENTS, n / CLIENTS % FEW))?;
     let before = settled(target)?;
     let span = Span::start(target)?;
     subscribe(&mut swarm, &clients, 0, each, |client, number| topic(client, FEW + number))?;

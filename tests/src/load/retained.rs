@@ -27,11 +27,7 @@ pub(super) fn run(target: &Target, topics: usize, readers: usize, set: bool) -> 
     let readers = if set { 1 } else { readers };
     for _ in 0..readers {
         let again = read(&mut swarm, target, topics)?;
-        found = Found {
-            lost: found.lost + again.lost,
-            reordered: 0,
-            duplicates: found.duplicates + again.duplicates,
-        };
+        found = Found { lost: found.lost + again.lost, reordered: 0, duplicates: found.duplicates + again.duplicates };
     }
     if !set {
         figures.unit = "read";
@@ -118,4 +114,3 @@ fn read(swarm: &mut Swarm, target: &Target, topics: usize) -> io::Result<Found> 
     let duplicates = seen.iter().map(|seen| u64::from(seen.saturating_sub(1))).sum();
     Ok(Found { lost: (topics - count) as u64, reordered: 0, duplicates })
 }
-
