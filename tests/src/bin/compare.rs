@@ -104,6 +104,7 @@ fn compare(arguments: &Arguments, scenario: &Scenario, mut json: Option<&mut std
         }
     }
     print!("{:<42} ", scenario.title);
+    let faulty = ours.iter().find(|figures| figures.is_faulty()).map(|figures| figures.found);
     let Some(median) = median(&mut ours) else {
         println!("failed: {}", failed.map_or_else(String::new, |error| error.to_string()));
         return Ok(false);
@@ -112,7 +113,6 @@ fn compare(arguments: &Arguments, scenario: &Scenario, mut json: Option<&mut std
     let ratio = peer.map(|peer| median.cpu_per_million / peer);
     let or_dash = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     let met = scenario.bar.zip(ratio).is_none_or(|(bar, ratio)| ratio <= bar);
-    let faulty = ours.iter().find(|figures| figures.is_faulty());
     println!(
         "{:>8.2} {:>8} {:>6}{} {:>6} {:>6}  {:>9.0} {:>15}  {}",
         median.cpu_per_million,
@@ -125,10 +125,7 @@ fn compare(arguments: &Arguments, scenario: &Scenario, mut json: Option<&mut std
         format!("{}/{}", median.p50_us, median.p99_us),
         faulty.map_or_else(
             || "none".to_owned(),
-            |figures| {
-                let found = figures.found;
-                format!("lost {}, reordered {}, duplicates {}", found.lost, found.reordered, found.duplicates)
-            }
+            |found| { format!("lost {}, reordered {}, duplicates {}", found.lost, found.reordered, found.duplicates) }
         ),
     );
     median.more.iter().for_each(|(name, value)| println!("    {name}: {value:.1}"));
