@@ -1,0 +1,118 @@
+use crate::command::{Command, Reply};
+use crate::coproc::RetainFigures;
+use crate::schema::{self, KeyKind};
+use crate::walk::Walk;
+use async_trait::async_trait;
+use base_kv_api::{KvError, MutateError, RangeClient, Visit};
+use base_types::{Clock, Message, TenantId, TopicFilter, TopicName};
+use bytes::Bytes;
+use retain_api::{RetainError, RetainFuture, RetainService};
+use std::sync::Arc;
+
+/// The settings of the retained messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetainConfig {
+    /// How many topics of one tenant may have a retained message. More are refused. Default: no limit.
+    pub topics_max: Option<u64>,
+}
+
+/// The retained messages as the broker of a node uses them: changes go through the range, reads come from this node's replica.
+#[derive(Clone)]
+pub struct RetainStore {
+    range: Arc<dyn RangeClient>,
+    figures: Arc<RetainFigures>,
+    clock: Arc<dyn Clock>,
+    config: RetainConfig,
+}
+
+/// So many messages go in one purge.
+const PURGE_MAX: u64 = 1000;
+
+impl RetainStore {
+    /// The client of `range`, whose coprocessor keeps `figures` on this node.
+    #[must_use]
+    pub fn new(
+        range: Arc<dyn RangeClient>,
+        figures: Arc<RetainFigures>,
+        clock: Arc<dyn Clock>,
+        config: RetainConfig,
+    ) -> Self {
+        Self { range, figures, clock, config }
+    }
+}
+
+#[async_trait]
+impl RetainService for RetainStore {
+    fn retain(&self, tenant: &TenantId, message: Arc<Message>) -> RetainFuture {
+        let topics_max = self.config.topics_max;
+        let key = schema::retained_key(tenant, message.topic.as_str());
+        let change = self.range.mutate(&key, Command::encode_retain(tenant, &message, topics_max));
+        Box::pin(async move {
+            match reply(change.await)? {
+                Reply::Done => Ok(()),
+                Reply::TooMany => Err(RetainError::TooMany { limit: topics_max.unwrap_or(u64::MAX) }),
+                Reply::NotUnderstood | Reply::Purged(_) => Err(not_understood()),
+            }
+        })
+    }
+
+    fn matches(
+        &self,
+        tenant: &TenantId,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        max: usize,
+    ) -> Result<Vec<Arc<Message>>, RetainError> {
+        let mut found = Vec::new();
+        if max == 0 || self.figures.topics() == 0 {
+            return Ok(found);
+        }
+        let now = self.clock.wall();
+        let read = self.range.read(&schema::tenant_prefix(tenant), &mut |keys| {
+            Walk::new(tenant, filter, after).run(keys, &mut |_, value| {
+                match Message::decode(Bytes::copy_from_slice(value)) {
+                    Ok(message) if message.is_expired(now) => {}
+                    Ok(message) => found.push(Arc::new(message)),
+                    Err(error) => tracing::error!(%error, "a retained message can't be read"),
+                }
+                if found.len() < max { Visit::More } else { Visit::Enough }
+            })
+        });
+        match read {
+            Ok(()) => Ok(found),
+            Err(KvError { doing, cause }) => Err(RetainError::Unavailable { cause: format!("{doing}: {cause}") }),
+        }
+    }
+
+    fn topic_count(&self) -> usize {
+        self.figures.topics()
+    }
+
+    async fn collect_expired(&self) -> Result<u64, RetainError> {
+        let mut purged = 0;
+        loop {
+            let key = schema::keys(KeyKind::Expiry).start;
+            match reply(self.range.mutate(&key, Command::encode_purge(PURGE_MAX)).await)? {
+                Reply::Purged(count) => {
+                    purged += count;
+                    if count < PURGE_MAX {
+                        return Ok(purged);
+                    }
+                }
+                Reply::Done | Reply::TooMany | Reply::NotUnderstood => return Err(not_understood()),
+            }
+        }
+    }
+}
+
+fn reply(outcome: Result<Bytes, MutateError>) -> Result<Reply, RetainError> {
+    match outcome {
+        Ok(bytes) => Reply::decode(bytes).map_err(|_| not_understood()),
+        Err(MutateError::Unknown) => Err(RetainError::Unknown),
+        Err(error) => Err(RetainError::Unavailable { cause: error.to_string() }),
+    }
+}
+
+fn not_understood() -> RetainError {
+    RetainError::Unavailable { cause: "the replicas don't understand the command".to_owned() }
+}
