@@ -1,5 +1,7 @@
 //! What a configuration may say, and what is told when it says something else.
 
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 use node_config::{
     AllowAnonymous, DeniedSubAck, Engine, Inputs, Loaded, LogFormat, NodeConfig, ProxyProtocolMode, Refused, Source,
     load,
