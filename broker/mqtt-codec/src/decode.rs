@@ -44,14 +44,14 @@ pub(crate) fn large(packet: PacketType, frame: &Frame, version: Version, role: R
     let mut reader = Reader::new(packet, &frame.0);
     let r = &mut reader;
     let (decoded, last) = match packet {
-        PacketType::ConnAck => (Packet::ConnAck(Box::new(connack::connack(r, frame, version)?)), "the properties"),
+        PacketType::ConnAck => (Packet::ConnAck(Box::new(connack::connack(r, frame, version)?)), "the property block"),
         PacketType::Subscribe => (Packet::Subscribe(subscribe::subscribe(r, frame, version)?), "the filters"),
         PacketType::SubAck => (Packet::SubAck(subscribe::suback(r, frame, version)?), "the reason codes"),
         PacketType::Unsubscribe => (Packet::Unsubscribe(subscribe::unsubscribe(r, frame, version)?), "the filters"),
         PacketType::UnsubAck => (Packet::UnsubAck(subscribe::unsuback(r, frame, version)?), "the packet identifier"),
-        PacketType::Disconnect => (Packet::Disconnect(disconnect::disconnect(r, frame, role)?), "the properties"),
-        PacketType::Auth => (Packet::Auth(auth::auth(r, frame, role)?), "the properties"),
-        _ => (ack::wrap(packet, ack::long(r, frame, role)?), "the properties"),
+        PacketType::Disconnect => (Packet::Disconnect(disconnect::disconnect(r, frame, role)?), "the property block"),
+        PacketType::Auth => (Packet::Auth(auth::auth(r, frame, role)?), "the property block"),
+        _ => (ack::wrap(packet, ack::long(r, frame, role)?), "the property block"),
     };
     reader.end(last)?;
     Ok(decoded)

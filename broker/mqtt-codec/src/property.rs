@@ -193,12 +193,12 @@ impl<'a> Properties<'a> {
         }
         self.count += 1;
         if self.count > MAX_PROPERTIES {
-            return Err(self.reader.error("properties", Flaw::TooManyProperties));
+            return Err(self.reader.error("the property block", Flaw::TooManyProperties));
         }
         // A variable byte integer, but all that are known take one byte; a longer one is as unknown as a padded one.
         let id = self.reader.u8("property identifier")?;
         if !self.allowed.contains(id) {
-            return Err(self.reader.error("properties", Flaw::ForeignProperty(id)));
+            return Err(self.reader.error("the property block", Flaw::ForeignProperty(id)));
         }
         let again = self.seen.contains(id);
         self.seen.insert(id);
@@ -279,6 +279,6 @@ fn read_value<'a>(r: &mut Reader<'a>, id: u8) -> Result<(&'static str, Property<
             plain!(SubscriptionIdentifiersAvailable, bool, "subscription identifiers available")
         }
         id::SHARED_SUBSCRIPTION_AVAILABLE => plain!(SharedSubscriptionAvailable, bool, "shared subscription available"),
-        other => return Err(r.error("properties", Flaw::ForeignProperty(other))),
+        other => return Err(r.error("the property block", Flaw::ForeignProperty(other))),
     })
 }

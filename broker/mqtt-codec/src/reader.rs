@@ -109,9 +109,9 @@ impl<'a> Reader<'a> {
     /// A property length and the properties behind it (5.0 §2.2.2), of which those in `allowed` may appear.
     pub(crate) fn properties(&mut self, allowed: property::Set) -> Result<Properties<'a>, DecodeError> {
         let length = self.varint("property length")? as usize;
-        let block = self.take(length, "properties")?;
+        let block = self.take(length, "the property block")?;
         if length > property::MAX_PROPERTY_BYTES {
-            return Err(self.error("properties", Flaw::TooManyPropertyBytes));
+            return Err(self.error("the property block", Flaw::TooManyPropertyBytes));
         }
         Ok(Properties::new(Reader::new(self.packet, block), allowed))
     }

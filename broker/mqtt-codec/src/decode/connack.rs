@@ -3,12 +3,12 @@ use crate::reader::{Frame, Reader};
 use crate::{ConnAck, ConnAckProperties, DecodeError, Flaw, ReasonCode, Role, Version};
 
 pub(super) fn connack(r: &mut Reader<'_>, frame: &Frame, version: Version) -> Result<ConnAck, DecodeError> {
-    let flags = r.u8("acknowledge flags")?;
+    let flags = r.u8("the acknowledge flags byte")?;
     // The byte is unused in 3.1 (3.1 §3.2).
     let session_present = match (version, flags) {
         (Version::V3, _) | (_, 0) => false,
         (_, 1) => true,
-        (_, other) => return Err(r.error("acknowledge flags", Flaw::ReservedBits(other))),
+        (_, other) => return Err(r.error("the acknowledge flags byte", Flaw::ReservedBits(other))),
     };
     let reason_code = match version {
         Version::V5 => r.reason_code(Role::Client)?,
@@ -18,7 +18,7 @@ pub(super) fn connack(r: &mut Reader<'_>, frame: &Frame, version: Version) -> Re
         }
     };
     if session_present && reason_code.is_error() {
-        return Err(r.error("acknowledge flags", Flaw::SessionPresentWithError));
+        return Err(r.error("the acknowledge flags byte", Flaw::SessionPresentWithError));
     }
     let properties = match version {
         Version::V5 => properties(r, frame)?,

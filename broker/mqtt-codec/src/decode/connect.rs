@@ -53,8 +53,8 @@ fn version(r: &mut Reader<'_>) -> Result<Version, DecodeError> {
 }
 
 fn flags(r: &mut Reader<'_>, version: Version) -> Result<u8, DecodeError> {
-    let flags = r.u8("connect flags")?;
-    let error = |flaw| Err(r.error("connect flags", flaw));
+    let flags = r.u8("the connect flags byte")?;
+    let error = |flaw| Err(r.error("the connect flags byte", flaw));
     if version < Version::V5 && flags & PASSWORD != 0 && flags & USER_NAME == 0 {
         return error(Flaw::PasswordWithoutUserName);
     }
@@ -112,7 +112,7 @@ fn will(r: &mut Reader<'_>, frame: &Frame, flags: u8, version: Version) -> Resul
     Ok(Will {
         topic: topic_name(PacketType::Connect, "will topic", frame.bytes(r.binary("will topic")?))?,
         payload: frame.bytes(r.binary("will payload")?),
-        qos: QoS::try_from((flags & WILL_QOS) >> 3).map_err(|_| r.error("connect flags", Flaw::QosThree))?,
+        qos: QoS::try_from((flags & WILL_QOS) >> 3).map_err(|_| r.error("the connect flags byte", Flaw::QosThree))?,
         retain: flags & WILL_RETAIN != 0,
         delay_interval: properties.will_delay_interval,
         message_expiry_interval: properties.message_expiry_interval,

@@ -33,7 +33,7 @@ pub(super) fn subscribe(r: &mut Reader<'_>, frame: &Frame, version: Version) -> 
 
 /// A filter and its options (5.0 §3.8.3.1); before 5.0 all but the QoS is reserved [MQTT-3-8.3-4 of 3.1.1].
 fn filter(r: &mut Reader<'_>, frame: &Frame, version: Version) -> Result<SubscribeFilter, DecodeError> {
-    const FIELD: &str = "subscription options";
+    const FIELD: &str = "the subscription options byte";
     let filter = frame.text(r.text("topic filter")?);
     let options = r.u8(FIELD)?;
     let reserved = if version == Version::V5 { 0b1100_0000 } else { 0b1111_1100 };
