@@ -115,7 +115,7 @@ fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
         let minimal = text == "0" || !text.starts_with('0');
         if digits && minimal { text.parse::<u16>().map_err(|_| bad) } else { Err(bad) }
     };
-    (ip(destination)?, port(destination_port)?);
+    let _checked = SocketAddr::new(ip(destination)?, port(destination_port)?);
     Ok(Some(SocketAddr::new(ip(source)?, port(source_port)?)))
 }
 
@@ -164,3 +164,7 @@ fn check_tlvs(mut tlvs: &[u8]) -> Result<(), ProxyHeaderError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "proxy_test.rs"]
+mod tests;

@@ -1,0 +1,516 @@
+//! Every kind of listener over real sockets.
+
+use futures_util::{SinkExt, StreamExt};
+use mqtt_transport::{
+    AcceptError, ClientAuth, Kind, ListenOptions, Peer, ProxyHeaderError, ProxyPolicy, Setup, TlsError, Transport,
+    TransportKind, UpgradeError, WsOptions, accept, listen, load_tls,
+};
+use proptest::prelude::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+/// A server and a client certificate from one authority, as files.
+struct Pki {
+    dir: TempDir,
+    roots: Arc<RootCertStore>,
+    client: (CertificateDer<'static>, KeyPair),
+    stranger: (CertificateDer<'static>, KeyPair),
+}
+
+impl Pki {
+    fn new() -> Self {
+        let authority = || {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+        };
+        let client_of = |issuer: &CertifiedIssuer<'_, KeyPair>| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["sensor-7.example".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, "sensor-7");
+            (params.signed_by(&key, issuer).unwrap().der().clone(), key)
+        };
+        let (ours, other) = (authority(), authority());
+        let key = KeyPair::generate().unwrap();
+        let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ours).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("cert.pem"), server.pem()).unwrap();
+        std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+        std::fs::write(dir.path().join("trust.pem"), ours.pem()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(ours.der().clone()).unwrap();
+        Self { dir, roots: Arc::new(roots), client: client_of(&ours), stranger: client_of(&other) }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.file(name), text).unwrap();
+        self.file(name)
+    }
+
+    fn server(&self, auth: ClientAuth) -> Arc<ServerConfig> {
+        load_tls(&self.file("cert.pem"), &self.file("key.pem"), Some(&self.file("trust.pem")), auth).unwrap()
+    }
+
+    fn client(&self, identity: Option<&(CertificateDer<'static>, KeyPair)>) -> TlsConnector {
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots));
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+                config.with_client_auth_cert(vec![certificate.clone()], key).unwrap()
+            }
+        };
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+struct Server {
+    listener: TcpListener,
+    setup: Setup,
+}
+
+impl Server {
+    fn new(kind: Kind) -> Self {
+        Self::with(Setup::new(kind))
+    }
+
+    fn with(setup: Setup) -> Self {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), ListenOptions::default()).unwrap();
+        Self { listener: TcpListener::from_std(listener).unwrap(), setup }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap()
+    }
+
+    async fn accept(&self) -> Result<(Transport, Peer), AcceptError> {
+        let (stream, peer) = self.listener.accept().await.unwrap();
+        accept(stream, peer, &self.setup).await
+    }
+
+    /// What becomes of a connection that sends `bytes` at once and then reads.
+    async fn answer_to(&self, bytes: &[u8]) -> (Result<(Transport, Peer), AcceptError>, TcpStream) {
+        let mut client = self.connect().await;
+        client.write_all(bytes).await.unwrap();
+        (self.accept().await, client)
+    }
+}
+
+async fn tls_client(connector: &TlsConnector, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+async fn ws_client<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    path: &str,
+    subprotocol: Option<&str>,
+) -> Result<WebSocketStream<S>, tungstenite::Error> {
+    let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
+    if let Some(subprotocol) = subprotocol {
+        request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol.parse().unwrap());
+    }
+    Ok(tokio_tungstenite::client_async(request, stream).await?.0)
+}
+
+fn ws_options() -> WsOptions {
+    WsOptions::new("/mqtt")
+}
+
+async fn echo(mut transport: Transport) -> Transport {
+    let mut bytes = [0; 1000];
+    loop {
+        match transport.read(&mut bytes).await.unwrap() {
+            0 => {
+                transport.shutdown().await.unwrap();
+                return transport;
+            }
+            n => {
+                transport.write_all(&bytes[..n]).await.unwrap();
+                transport.flush().await.unwrap();
+            }
+        }
+    }
+}
+
+/// Sends `chunks` and reads as many bytes back.
+async fn echoed<S: AsyncRead + AsyncWrite>(client: S, chunks: &[Vec<u8>]) -> Vec<u8> {
+    let (mut from, mut to) = tokio::io::split(client);
+    let mut got = vec![0; chunks.concat().len()];
+    let send = async {
+        for chunk in chunks {
+            to.write_all(chunk).await.unwrap();
+            to.flush().await.unwrap();
+        }
+    };
+    tokio::join!(send, async { from.read_exact(&mut got).await.unwrap() });
+    got
+}
+
+async fn ws_echoed<S: AsyncRead + AsyncWrite + Unpin>(client: WebSocketStream<S>, chunks: &[Vec<u8>]) -> Vec<u8> {
+    let (mut to, mut from) = client.split();
+    let wanted = chunks.concat().len();
+    let mut got = Vec::new();
+    let send = async {
+        for chunk in chunks {
+            to.send(Message::binary(chunk.clone())).await.unwrap();
+        }
+    };
+    let receive = async {
+        while got.len() < wanted {
+            match from.next().await.unwrap().unwrap() {
+                Message::Binary(bytes) => got.extend_from_slice(&bytes),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::join!(send, receive);
+    got
+}
+
+async fn echoed_over_all_kinds(pki: &Pki, chunks: &[Vec<u8>]) {
+    let sent = chunks.concat();
+    let tls = pki.server(ClientAuth::None);
+    let connector = pki.client(None);
+    let kinds = [Kind::Tcp, Kind::Tls(tls.clone()), Kind::Ws(ws_options()), Kind::Wss(tls, ws_options())];
+    for kind in kinds {
+        let name = kind.transport();
+        let server = Server::new(kind);
+        let stream = server.connect().await;
+        let serve = async {
+            let (transport, peer) = server.accept().await.unwrap();
+            assert_eq!((peer.kind, transport.kind()), (name, name));
+            echo(transport).await
+        };
+        let client = async {
+            match name {
+                TransportKind::Tcp => echoed(stream, chunks).await,
+                TransportKind::Tls => echoed(tls_client(&connector, stream).await.unwrap(), chunks).await,
+                TransportKind::Ws => ws_echoed(ws_client(stream, "/mqtt", Some("mqtt")).await.unwrap(), chunks).await,
+                TransportKind::Wss => {
+                    let stream = tls_client(&connector, stream).await.unwrap();
+                    ws_echoed(ws_client(stream, "/mqtt", Some("mqtt")).await.unwrap(), chunks).await
+                }
+            }
+        };
+        let got = tokio::select! {
+            got = client => got,
+            _ = serve => panic!("{name}: the server ended first"),
+        };
+        assert_eq!(got, sent, "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn the_same_bytes_come_out_whatever_the_chunks_and_the_kind(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..3000), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(echoed_over_all_kinds(&Pki::new(), &chunks));
+    }
+}
+
+#[tokio::test]
+async fn megabytes_pass_through_every_kind_though_the_sockets_fill_up() {
+    let chunks: Vec<Vec<u8>> = (0..40).map(|i| vec![i as u8; 100_000]).collect();
+    echoed_over_all_kinds(&Pki::new(), &chunks).await;
+}
+
+#[tokio::test]
+async fn plain_tcp_is_handed_over_at_once_with_its_addresses() {
+    let server = Server::new(Kind::Tcp);
+    let client = server.connect().await;
+    let (transport, peer) = server.accept().await.unwrap();
+    assert_eq!(peer.addr, client.local_addr().unwrap());
+    assert_eq!(peer.local, client.peer_addr().unwrap());
+    assert_eq!((peer.via_proxy, peer.tls), (None, None));
+    assert!(transport.socket().nodelay().unwrap());
+}
+
+mod tls {
+    use super::*;
+
+    async fn handshake(
+        pki: &Pki,
+        auth: ClientAuth,
+        identity: Option<&(CertificateDer<'static>, KeyPair)>,
+    ) -> Result<Peer, AcceptError> {
+        let server = Server::new(Kind::Tls(pki.server(auth)));
+        let connector = pki.client(identity);
+        let stream = server.connect().await;
+        let client = async { tls_client(&connector, stream).await };
+        let (client, accepted) = tokio::join!(client, server.accept());
+        drop(client);
+        Ok(accepted?.1)
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_is_asked_for_as_configured() {
+        let pki = Pki::new();
+        for (auth, identity, allowed, name) in [
+            (ClientAuth::None, None, true, None),
+            (ClientAuth::None, Some(&pki.client), true, None),
+            (ClientAuth::Optional, None, true, None),
+            (ClientAuth::Optional, Some(&pki.client), true, Some("sensor-7")),
+            (ClientAuth::Optional, Some(&pki.stranger), false, None),
+            (ClientAuth::Require, None, false, None),
+            (ClientAuth::Require, Some(&pki.client), true, Some("sensor-7")),
+            (ClientAuth::Require, Some(&pki.stranger), false, None),
+        ] {
+            match handshake(&pki, auth, identity).await {
+                Ok(peer) => {
+                    assert!(allowed, "{auth:?}");
+                    let tls = peer.tls.unwrap();
+                    assert_eq!(tls.common_name.as_deref(), name, "{auth:?}");
+                    assert_eq!(tls.client_cert_der.as_deref(), name.map(|_| &*pki.client.0));
+                    assert_eq!((tls.version, tls.cipher.starts_with("TLS13_")), ("TLSv1_3", true));
+                }
+                Err(error) => {
+                    assert!(!allowed, "{auth:?}: {error}");
+                    assert_eq!(error.cause(), "tls_handshake");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_handshake_resumes_the_session_and_still_knows_the_client() {
+        let pki = Pki::new();
+        let server = Server::new(Kind::Tls(pki.server(ClientAuth::Require)));
+        let connector = pki.client(Some(&pki.client));
+        for round in 0..2 {
+            let stream = server.connect().await;
+            let client = async {
+                let mut client = tls_client(&connector, stream).await.unwrap();
+                let mut byte = [0];
+                client.read_exact(&mut byte).await.unwrap(); // reads the ticket before it
+                client.get_ref().1.handshake_kind()
+            };
+            let serve = async {
+                let (mut transport, peer) = server.accept().await.unwrap();
+                transport.write_all(b"x").await.unwrap();
+                transport.flush().await.unwrap();
+                peer
+            };
+            let (kind, peer) = tokio::join!(client, serve);
+            assert_eq!(kind == Some(rustls::HandshakeKind::Resumed), round == 1);
+            assert_eq!(peer.tls.unwrap().common_name.as_deref(), Some("sensor-7"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_tls_fails_the_handshake() {
+        let pki = Pki::new();
+        let server = Server::new(Kind::Tls(pki.server(ClientAuth::None)));
+        for bytes in [&b"\x10\x0C\0\x04MQTT\x04\x02\0\x3C\0\0"[..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xFF\xFF"]
+        {
+            let (accepted, _client) = server.answer_to(bytes).await;
+            assert_eq!(accepted.unwrap_err().cause(), "tls_handshake", "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn unusable_files_are_refused_by_name_and_with_what_to_do() {
+        let pki = Pki::new();
+        let (cert, key, trust) = (pki.file("cert.pem"), pki.file("key.pem"), pki.file("trust.pem"));
+        let none = pki.file("none.pem");
+        let garbage = pki.write("garbage.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+        let empty = pki.write("empty.pem", "");
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let encrypted = pki.write("encrypted.pem", encrypted);
+        let other = pki.write("other.pem", &KeyPair::generate().unwrap().serialize_pem());
+        let load = |cert, key, trust: Option<&PathBuf>, auth| {
+            load_tls(cert, key, trust.map(PathBuf::as_path), auth).map(drop).unwrap_err()
+        };
+        let none_asked = ClientAuth::None;
+        for (error, parts) in [
+            (load(&none, &key, None, none_asked), ["certFile", "none.pem", "cannot be read"]),
+            (load(&cert, &none, None, none_asked), ["keyFile", "none.pem", "cannot be read"]),
+            (load(&garbage, &key, None, none_asked), ["certFile", "garbage.pem", "openssl"]),
+            (load(&empty, &key, None, none_asked), ["certFile", "empty.pem", "BEGIN CERTIFICATE"]),
+            (load(&key, &key, None, none_asked), ["certFile", "key.pem", "no certificate"]),
+            (load(&cert, &cert, None, none_asked), ["keyFile", "cert.pem", "no private key"]),
+            (load(&cert, &encrypted, None, none_asked), ["keyFile", "encrypted.pem", "openssl pkey"]),
+            (load(&cert, &other, None, none_asked), ["cert.pem", "other.pem", "the key belongs to it"]),
+            (load(&cert, &key, None, ClientAuth::Require), ["clientAuth", "trustCertsFile", "authorities"]),
+            (load(&cert, &key, Some(&empty), ClientAuth::Optional), ["trustCertsFile", "empty.pem", "no certificate"]),
+        ] {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+        assert!(matches!(load(&cert, &key, None, ClientAuth::Require), TlsError::NoTrust));
+        assert!(load_tls(&cert, &key, Some(&trust), ClientAuth::None).is_ok());
+    }
+}
+
+mod websocket {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_asks_for_something_else_is_refused_with_a_status() {
+        let server = Server::new(Kind::Ws(ws_options()));
+        for (path, subprotocol, error, status) in [
+            ("/other", Some("mqtt"), UpgradeError::Path, 404),
+            ("/mqtt", None, UpgradeError::Subprotocol, 400),
+            ("/mqtt", Some("chat"), UpgradeError::Subprotocol, 400),
+        ] {
+            let stream = server.connect().await;
+            let (client, accepted) = tokio::join!(ws_client(stream, path, subprotocol), server.accept());
+            let accepted = accepted.unwrap_err();
+            assert_eq!(accepted.cause(), "ws_upgrade");
+            assert!(matches!(accepted, AcceptError::WsUpgrade(got) if got == error), "{accepted}");
+            assert!(matches!(client, Err(tungstenite::Error::Http(response)) if response.status() == status));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_text_message_is_answered_with_close_1003() {
+        let server = Server::new(Kind::Ws(ws_options()));
+        let stream = server.connect().await;
+        let (client, accepted) = tokio::join!(ws_client(stream, "/mqtt", Some("mqtt")), server.accept());
+        let (mut client, (mut transport, _)) = (client.unwrap(), accepted.unwrap());
+        client.send(Message::text("hello")).await.unwrap();
+        let error = transport.read(&mut [0; 10]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        transport.shutdown().await.unwrap();
+        match client.next().await.unwrap().unwrap() {
+            Message::Close(Some(close)) => assert_eq!(close.code, CloseCode::Unsupported),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn ping_and_close_are_answered_to_a_real_client() {
+        let server = Server::new(Kind::Ws(ws_options()));
+        let stream = server.connect().await;
+        let (client, accepted) = tokio::join!(ws_client(stream, "/mqtt", Some("mqtt")), server.accept());
+        let (mut client, (transport, _)) = (client.unwrap(), accepted.unwrap());
+        let server = tokio::spawn(echo(transport));
+        client.send(Message::Ping("are you there".into())).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong("are you there".into()));
+        client.close(None).await.unwrap();
+        assert!(matches!(client.next().await.unwrap().unwrap(), Message::Close(_)));
+        assert!(client.next().await.is_none());
+        server.await.unwrap();
+    }
+}
+
+mod proxy {
+    use super::*;
+
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.9 56324 1883\r\n";
+
+    fn setup(kind: Kind, proxy: ProxyPolicy) -> Setup {
+        Setup { proxy, handshake_timeout: Duration::from_secs(10), ..Setup::new(kind) }
+    }
+
+    fn from(net: &str) -> Vec<mqtt_transport::Cidr> {
+        vec!["10.0.0.0/8".parse().unwrap(), net.parse().unwrap()]
+    }
+
+    #[tokio::test]
+    async fn a_header_is_read_as_the_policy_says() {
+        let (listed, unlisted) = ("127.0.0.0/8", "192.168.0.0/16");
+        for (policy, sent, read) in [
+            (ProxyPolicy::Off, HEADER, false),
+            (ProxyPolicy::Optional(from(unlisted)), HEADER, false),
+            (ProxyPolicy::Required(from(unlisted)), HEADER, false),
+            (ProxyPolicy::Optional(from(listed)), HEADER, true),
+            (ProxyPolicy::Required(from(listed)), HEADER, true),
+            (ProxyPolicy::Optional(from(listed)), b"", false),
+        ] {
+            let server = Server::with(setup(Kind::Tcp, policy.clone()));
+            let (accepted, client) = server.answer_to(&[sent, b"\x10mqtt"].concat()).await;
+            let (mut transport, peer) = accepted.unwrap();
+            let socket = client.local_addr().unwrap();
+            let expected = if read { ("192.0.2.1:56324".parse().unwrap(), Some(socket)) } else { (socket, None) };
+            assert_eq!((peer.addr, peer.via_proxy), expected, "{policy:?}");
+            let left = if read { b"\x10mqtt".to_vec() } else { [sent, b"\x10mqtt"].concat() };
+            let mut got = vec![0; left.len()];
+            transport.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, left, "what is not a header for us is left alone");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_required_header_that_is_missing_or_malformed_is_refused() {
+        let server = Server::with(setup(Kind::Tcp, ProxyPolicy::Required(from("127.0.0.1"))));
+        for (sent, error) in [
+            (&b"\x10\x0C\0\x04MQTT"[..], ProxyHeaderError::Missing),
+            (b"PROXY TCP4 nonsense\r\n", ProxyHeaderError::Line),
+        ] {
+            let accepted = server.answer_to(sent).await.0.unwrap_err();
+            assert_eq!(accepted.cause(), "proxy_header");
+            assert!(matches!(accepted, AcceptError::ProxyHeader(got) if got == error), "{accepted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_header_comes_before_tls_and_before_the_upgrade() {
+        let pki = Pki::new();
+        let policy = ProxyPolicy::Required(from("127.0.0.1"));
+        let kind = Kind::Wss(pki.server(ClientAuth::None), ws_options());
+        let server = Server::with(setup(kind, policy));
+        let connector = pki.client(None);
+        let mut stream = server.connect().await;
+        let client = async {
+            stream.write_all(HEADER).await.unwrap();
+            let stream = tls_client(&connector, stream).await.unwrap();
+            ws_client(stream, "/mqtt", Some("mqtt")).await.unwrap()
+        };
+        let (_client, accepted) = tokio::join!(client, server.accept());
+        assert_eq!(accepted.unwrap().1.addr, "192.0.2.1:56324".parse().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn slow_handshakes_of_every_kind_time_out() {
+    let pki = Pki::new();
+    let tls = pki.server(ClientAuth::None);
+    let listed = ProxyPolicy::Required(vec!["127.0.0.1".parse().unwrap()]);
+    for (kind, proxy, sent, wanted) in [
+        (Kind::Tcp, listed.clone(), &b"PROXY TCP4 1"[..], "PROXY header"),
+        (Kind::Tcp, listed.clone(), b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C123", "PROXY header"),
+        (Kind::Tls(tls.clone()), ProxyPolicy::Off, b"", "TLS handshake"),
+        (Kind::Wss(tls, ws_options()), ProxyPolicy::Off, b"\x16\x03\x01\x02\0", "TLS handshake"),
+        (Kind::Ws(ws_options()), ProxyPolicy::Off, b"GET /mqtt HTTP/1.1\r\nHost", "WebSocket upgrade"),
+    ] {
+        let limit = Duration::from_millis(50);
+        let server = Server::with(Setup { kind, proxy, handshake_timeout: limit });
+        let (accepted, _client) = server.answer_to(sent).await;
+        let error = accepted.unwrap_err();
+        assert_eq!(error.cause(), "timeout");
+        assert!(matches!(error, AcceptError::Timeout { stage, .. } if stage == wanted), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_within_the_handshake_is_no_timeout() {
+    let server = Server::new(Kind::Ws(ws_options()));
+    let mut client = server.connect().await;
+    client.write_all(b"GET /mqtt").await.unwrap();
+    drop(client);
+    assert_eq!(server.accept().await.unwrap_err().cause(), "io");
+}
