@@ -14,7 +14,7 @@ mod will;
 
 pub use service::{AttachError, InboxError, InboxFuture, InboxListener, InboxService};
 pub use state::{
-    Attach, Attached, Commit, Detach, DropCause, Entry, FullPolicy, InboxId, InboxReceiver, InboxStats, Insert,
-    InsertOutcome, Origin, QueueLimits, SessionVersion, packet_id_of,
+    Attach, Attached, Commit, Detach, DropCause, Entry, FullPolicy, InboxId, InboxReceiver, InboxStats, InboxSummary,
+    Insert, InsertOutcome, Origin, QueueLimits, SessionVersion, packet_id_of,
 };
 pub use will::{PendingWill, WillFate};

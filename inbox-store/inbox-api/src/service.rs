@@ -1,8 +1,9 @@
 use crate::{
-    Attach, Attached, Commit, Detach, Entry, InboxId, InboxStats, Insert, InsertOutcome, PendingWill, SessionVersion,
+    Attach, Attached, Commit, Detach, Entry, InboxId, InboxStats, InboxSummary, Insert, InsertOutcome, PendingWill,
+    SessionVersion,
 };
 use async_trait::async_trait;
-use base_types::{NodeIncarnation, SubscriptionFilter, SubscriptionOptions};
+use base_types::{ClientId, NodeIncarnation, SubscriptionFilter, SubscriptionOptions, TenantId};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -90,7 +91,8 @@ pub trait InboxService: Send + Sync + 'static {
     fn insert(&self, insert: Insert) -> InboxFuture<Vec<InsertOutcome>>;
 
     /// The entries from `from_seq` on that are queued on this node: at most `max` entries and about `max_bytes` bytes, at least one if
-    /// there is any. Entries that are done, or in the PUBREL phase, are left out. Local and cheap.
+    /// there is any. Entries that are done, or in the PUBREL phase, are left out, and those that expired before they may have been
+    /// sent: they are removed and counted. Local and cheap. After a fetch, [`InboxListener::queued`] tells once about what comes next.
     ///
     /// # Errors
     /// When fenced, or the engine fails.
@@ -117,4 +119,10 @@ pub trait InboxService: Send + Sync + 'static {
 
     /// Figures for metrics.
     fn stats(&self) -> InboxStats;
+
+    /// The inboxes of a tenant for operators, by client id, at most `max` of them, those behind `after`.
+    fn list(&self, tenant: &TenantId, after: Option<&ClientId>, max: usize) -> Vec<InboxSummary> {
+        let _ = (tenant, after, max);
+        Vec::new()
+    }
 }

@@ -1,6 +1,6 @@
 use crate::{PendingWill, WillFate};
 use base_types::{
-    ClientId, Message, NodeIncarnation, PacketId, QoS, SubscriptionFilter, SubscriptionOptions, TenantId,
+    ClientId, Message, NodeIncarnation, PacketId, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, WallMs,
 };
 use bytestring::ByteString;
 use std::num::NonZeroU16;
@@ -119,7 +119,8 @@ pub enum Origin {
     /// Nothing.
     None,
     /// A QoS 2 PUBLISH of a session with an inbox: its packet id is remembered until PUBREL. When it is remembered already,
-    /// the insert does nothing: it is a repetition.
+    /// the insert does nothing: it is a repetition. When all receivers refuse ([`DropCause::QueueFullRejected`]), it is not
+    /// remembered: the PUBREC that says so ends the exchange.
     Inbound {
         /// The publisher's inbox.
         inbox: InboxId,
@@ -223,8 +224,47 @@ pub struct InboxStats {
     pub queued_messages: u64,
     /// Bytes of all bodies, each counted once for each receiver.
     pub queued_bytes: u64,
-    /// Wills that wait.
+    /// Wills of connections that have ended: they wait for their delay, or to be settled.
     pub wills: u64,
+    /// Bytes of messages that are kept in memory beside the disk.
+    pub cached_bytes: u64,
+    // What follows counts since the start, on the node that leads, so that the sum over all nodes is right:
+    // stored = queued + done + dropped_oldest + expired + discarded.
+    /// Entries that were queued.
+    pub stored: u64,
+    /// Entries that were acknowledged.
+    pub done: u64,
+    /// [`DropCause::QueueFullOldest`]
+    pub dropped_oldest: u64,
+    /// [`DropCause::QueueFullNewest`]
+    pub dropped_newest: u64,
+    /// [`DropCause::QueueFullRejected`]
+    pub rejected: u64,
+    /// [`DropCause::Expired`]
+    pub expired: u64,
+    /// Entries that were queued when their session ended.
+    pub discarded: u64,
+}
+
+/// An inbox, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxSummary {
+    /// Whose.
+    pub inbox: InboxId,
+    /// Its life, and the latest attach.
+    pub version: SessionVersion,
+    /// Who is authenticated as the owner; empty for anonymous.
+    pub owner: ByteString,
+    /// The run of the node that holds the connection; `None` when there is none.
+    pub attached: Option<NodeIncarnation>,
+    /// When it ends unless somebody attaches. `None` while attached, or when it never ends.
+    pub expires_at: Option<WallMs>,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Entries in the queue.
+    pub messages: u64,
+    /// Bytes in the queue.
+    pub bytes: u64,
 }
 
 /// The packet id of an entry.

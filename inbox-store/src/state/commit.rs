@@ -1,0 +1,54 @@
+use super::State;
+use crate::reply;
+use crate::schema::{inbound, released};
+use base_kv_api::{ApplyCx, KvError, KvSpace};
+use bytes::Bytes;
+use inbox_api::{Commit, SessionVersion};
+
+impl State {
+    pub(super) fn commit(
+        &mut self,
+        cx: &ApplyCx,
+        version: SessionVersion,
+        commit: &Commit,
+        space: &mut dyn KvSpace,
+    ) -> Result<Bytes, KvError> {
+        let owned =
+            |inbox: &&mut Box<crate::inbox::Inbox>| inbox.record.version == version && inbox.record.is_attached();
+        let Some(inbox) = self.inboxes.get_mut(&version.incarnation).filter(owned) else { return Ok(reply::fenced()) };
+        let ledger = &mut self.ledger;
+        let mut moved = false;
+        for &seq in &commit.done {
+            if inbox.remove(seq, ledger, space)? {
+                ledger.count(|stats| stats.done += 1);
+                moved = true;
+            } else if let Some(at) = inbox.released.iter().position(|&released| released == seq) {
+                inbox.released.remove(at);
+                space.delete(&released::key(version.incarnation, seq));
+            }
+        }
+        for (nth, &seq) in (0u32..).zip(&commit.received) {
+            if inbox.remove(seq, ledger, space)? {
+                ledger.count(|stats| stats.done += 1);
+                inbox.released.push_back(seq);
+                space.put(&released::key(version.incarnation, seq), &released::order(cx, nth));
+                moved = true;
+            }
+        }
+        // Never beyond what was queued: nothing else can have been sent.
+        let sent_upto = commit.sent_upto.unwrap_or(0).min(inbox.seqs.next());
+        if sent_upto > inbox.sent_upto {
+            inbox.sent_upto = sent_upto;
+            moved = true;
+        }
+        for &id in &commit.released_inbound {
+            if inbox.inbound.remove(&id) {
+                space.delete(&inbound::key(version.incarnation, id));
+            }
+        }
+        if moved {
+            inbox.save_cursor(space);
+        }
+        Ok(reply::done())
+    }
+}

@@ -1,0 +1,162 @@
+//! The state machine, split by what a command is about.
+
+mod attach;
+mod commit;
+mod housekeeping;
+mod insert;
+mod read;
+mod reset;
+mod subscribe;
+
+pub(crate) use read::later;
+
+use crate::InboxConfig;
+use crate::command::Command;
+use crate::inbox::Inbox;
+use crate::ledger::Ledger;
+use crate::reply;
+use base_kv_api::{ApplyCx, KvError, KvSpace};
+use base_types::{SubscriptionFilter, WallMs};
+use bytes::Bytes;
+use inbox_api::{InboxId, PendingWill, SessionVersion};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// All inboxes of a range, as derived from its keys, and what commands do to both.
+#[derive(Debug)]
+pub(crate) struct State {
+    config: InboxConfig,
+    next_incarnation: u64,
+    /// By incarnation. Ordered, so that whatever walks over them does so alike on every replica.
+    inboxes: BTreeMap<u64, Box<Inbox>>,
+    names: BTreeMap<Arc<InboxId>, u64>,
+    /// Wills whose connection has ended.
+    wills: BTreeMap<SessionVersion, WaitingWill>,
+    /// Queues that outlived their inbox: where their removal goes on.
+    doomed: BTreeMap<u64, u64>,
+    /// What a leader has to do, and when.
+    timers: BTreeSet<(WallMs, Timer)>,
+    ledger: Ledger,
+    /// Inboxes that have, or had, something in memory; the next one to give some up follows `evicted`.
+    cached: BTreeSet<u64>,
+    evicted: u64,
+    /// Inboxes of this node to which something was added since it was published last.
+    dirty: Vec<u64>,
+    notices: Vec<Notice>,
+    /// A timer was added: the one who sleeps should look again.
+    woken: bool,
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WaitingWill {
+    id: Arc<InboxId>,
+    due: WallMs,
+    /// Told again then. Known to the leader alone.
+    tell_at: WallMs,
+}
+
+/// What falls due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Will(SessionVersion),
+    Expire(u64),
+    Sweep(u64),
+}
+
+/// What the listener is to be told.
+#[derive(Clone, Debug)]
+pub(crate) enum Notice {
+    Fenced(Arc<InboxId>, SessionVersion),
+    Ended(Arc<InboxId>, u64, Vec<SubscriptionFilter>),
+    WillDue(Arc<InboxId>, SessionVersion, PendingWill),
+    Queued(Arc<InboxId>, SessionVersion),
+}
+
+impl State {
+    pub(crate) fn new(config: InboxConfig) -> Self {
+        Self {
+            config,
+            next_incarnation: 1,
+            inboxes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            wills: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            ledger: Ledger::default(),
+            cached: BTreeSet::new(),
+            evicted: 0,
+            dirty: Vec::new(),
+            notices: Vec::new(),
+            woken: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &InboxConfig {
+        &self.config
+    }
+
+    pub(crate) fn mutate(&mut self, cx: &ApplyCx, command: &Bytes, space: &mut dyn KvSpace) -> Result<Bytes, KvError> {
+        match Command::decode(command.clone()) {
+            Ok(Command::Insert(insert)) => self.insert(cx, &insert, space),
+            Ok(Command::Commit { version, commit }) => self.commit(cx, version, &commit, space),
+            Ok(Command::Attach(attach)) => self.attach(cx, &attach, space),
+            Ok(Command::Detach { version, expiry_secs, will }) => self.detach(cx, version, expiry_secs, will, space),
+            Ok(Command::Subscribe { version, subscriptions }) => self.subscribe(version, &subscriptions, space),
+            Ok(Command::Unsubscribe { version, filters }) => self.unsubscribe(version, &filters, space),
+            Ok(Command::DetachRuns { current, from, max }) => self.detach_runs(cx, current, from, max, space),
+            Ok(Command::Expire { incarnations }) => self.expire(cx, &incarnations, space),
+            Ok(Command::Discard { incarnation, seqs }) => self.discard(cx, incarnation, &seqs, space),
+            Ok(Command::Sweep { incarnation, max }) => self.sweep(incarnation, max, space),
+            Err(error) => {
+                tracing::error!(%error, index = cx.index, "a command was not understood");
+                Ok(reply::not_understood())
+            }
+        }
+    }
+
+    /// The inbox, if this version owns it. The fence of takeovers.
+    fn owned(&mut self, version: SessionVersion) -> Option<&mut Inbox> {
+        let inbox = self.inboxes.get_mut(&version.incarnation)?;
+        (inbox.record.version == version && inbox.record.is_attached()).then_some(&mut **inbox)
+    }
+
+    /// What the listener is to be told, now that the writes are visible.
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        for incarnation in std::mem::take(&mut self.dirty) {
+            if let Some(inbox) = self.inboxes.get_mut(&incarnation)
+                && inbox.record.is_attached()
+                && !std::mem::replace(&mut inbox.notified, true)
+            {
+                self.notices.push(Notice::Queued(inbox.id.clone(), inbox.version()));
+            }
+        }
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Whether a timer was added since the last call.
+    pub(crate) fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
+    pub(crate) fn set_leads(&mut self, leads: bool) {
+        self.ledger.leads = leads;
+        // What an earlier leader told may have been lost with it.
+        for (&version, will) in &mut self.wills {
+            self.timers.remove(&(will.tell_at, Timer::Will(version)));
+            will.tell_at = will.due;
+            self.timers.insert((will.due, Timer::Will(version)));
+        }
+        self.woken = true;
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.ledger.leads
+    }
+
+    fn set_timer(&mut self, at: WallMs, timer: Timer) {
+        self.woken |= self.timers.first().is_none_or(|first| (at, timer) < *first);
+        self.timers.insert((at, timer));
+    }
+}

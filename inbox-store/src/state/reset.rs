@@ -1,0 +1,187 @@
+use super::{State, Timer, WaitingWill};
+use crate::corrupt;
+use crate::inbox::Inbox;
+use crate::schema::released::Order;
+use crate::schema::{KeyKind, counter, cursor, doomed, entry, inbound, inbox, released, will};
+use crate::seqs::Seqs;
+use crate::tail::Tail;
+use base_kv_api::{KvError, KvRead, Visit};
+use base_types::WallMs;
+use base_types::wire::WireError;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl State {
+    /// Rebuilds everything from the keys. Reads the records and cursors of all inboxes, but of their queues only what came after the
+    /// cursors: the cost does not depend on how much is queued.
+    pub(crate) fn reset(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
+        let fresh = Self::new(self.config.clone());
+        let before = std::mem::replace(self, fresh);
+        self.ledger.leads = before.ledger.leads;
+        self.woken = true;
+        if let Some(value) = keys.get(&counter::KEY)? {
+            self.next_incarnation = counter::decode(value).map_err(corrupt("read the counter of inboxes"))?;
+        }
+        self.load_inboxes(keys)?;
+        self.load_queues(keys)?;
+        self.load_phases(keys)?;
+        self.load_wills(keys)?;
+        each(keys, KeyKind::Doomed, |key, value| {
+            let incarnation = crate::schema::incarnation_of(key).ok_or(WireError::Truncated)?;
+            self.doomed.insert(incarnation, doomed::decode(Bytes::copy_from_slice(value))?);
+            self.timers.insert((WallMs(0), Timer::Sweep(incarnation)));
+            Ok(())
+        })?;
+        for inbox in self.inboxes.values_mut() {
+            let stats = &mut self.ledger.stats;
+            stats.inboxes += 1;
+            stats.queued_messages += inbox.messages;
+            stats.queued_bytes += inbox.bytes;
+            if inbox.record.is_attached() {
+                stats.attached += 1;
+                inbox.tail = Some(Box::new(Tail::new(inbox.seqs.next())));
+            }
+        }
+        Ok(())
+    }
+
+    fn load_inboxes(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
+        each(keys, KeyKind::Inbox, |key, value| {
+            let id = Arc::new(inbox::decode_key(key)?);
+            let record = inbox::decode(Bytes::copy_from_slice(value))?;
+            let incarnation = record.version.incarnation;
+            if let Some(at) = record.expires_at() {
+                self.timers.insert((at, Timer::Expire(incarnation)));
+            }
+            self.names.insert(id.clone(), incarnation);
+            self.inboxes.insert(incarnation, Box::new(Inbox::new(id, record)));
+            Ok(())
+        })?;
+        each(keys, KeyKind::Subscription, |key, _| {
+            if let Some(inbox) = self.below(key) {
+                inbox.subscriptions += 1;
+            }
+            Ok(())
+        })
+    }
+
+    fn load_queues(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
+        // Queues whose cursor does not know its gaps: read from the first entry on, and where they end.
+        let mut unknown = BTreeMap::new();
+        each(keys, KeyKind::Cursor, |key, value| {
+            let cursor = cursor::decode(Bytes::copy_from_slice(value))?;
+            let Some(inbox) = self.below(key) else { return Ok(()) };
+            inbox.sent_upto = cursor.sent_upto;
+            inbox.saved_next = cursor.seqs.next();
+            if cursor.gaps_known {
+                (inbox.messages, inbox.bytes, inbox.shared) = (cursor.messages, cursor.bytes, cursor.shared);
+                inbox.seqs = cursor.seqs;
+            } else {
+                unknown.insert(inbox.incarnation(), cursor.seqs.first());
+                inbox.seqs = Seqs::between(cursor.seqs.first(), cursor.seqs.first());
+            }
+            Ok(())
+        })?;
+
+        let mut at = entry::key(0, 0);
+        let end = KeyKind::Entry.all().end;
+        loop {
+            let (mut jump, mut failed) = (None, None);
+            keys.scan(&at..&end, &mut |key, value| {
+                let Some((incarnation, seq)) = entry::decode_key(key) else { return Visit::More };
+                let Some(inbox) = self.inboxes.get_mut(&incarnation) else {
+                    jump = incarnation.checked_add(1).map(|next| entry::key(next, 0));
+                    return Visit::Enough;
+                };
+                let from = unknown.get(&incarnation).copied().unwrap_or(inbox.saved_next);
+                if seq < from {
+                    jump = Some(entry::key(incarnation, from));
+                    return Visit::Enough;
+                }
+                match entry::decode_account(value) {
+                    Ok((cost, body)) => {
+                        inbox.seqs.push_at(seq);
+                        inbox.account(cost, body.is_some());
+                        Visit::More
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        Visit::Enough
+                    }
+                }
+            })?;
+            match (failed, jump) {
+                (Some(error), _) => return Err(corrupt("read a queued entry")(error)),
+                (None, Some(next)) => at = next,
+                (None, None) => break,
+            }
+        }
+        for incarnation in unknown.into_keys() {
+            if let Some(inbox) = self.inboxes.get_mut(&incarnation) {
+                inbox.seqs.skip_to(inbox.saved_next);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_phases(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
+        let mut order: BTreeMap<(u64, Order), u64> = BTreeMap::new();
+        each(keys, KeyKind::Released, |key, value| {
+            let (incarnation, seq) = released::decode_key(key).ok_or(WireError::Truncated)?;
+            order.insert((incarnation, value.try_into().map_err(|_| WireError::Truncated)?), seq);
+            Ok(())
+        })?;
+        for ((incarnation, _), seq) in order {
+            if let Some(inbox) = self.inboxes.get_mut(&incarnation) {
+                inbox.released.push_back(seq);
+            }
+        }
+        each(keys, KeyKind::Inbound, |key, _| {
+            let (incarnation, id) = inbound::decode_key(key).ok_or(WireError::Truncated)?;
+            if let Some(inbox) = self.inboxes.get_mut(&incarnation) {
+                inbox.inbound.insert(id);
+            }
+            Ok(())
+        })
+    }
+
+    fn load_wills(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
+        each(keys, KeyKind::Will, |key, value| {
+            let version = will::decode_key(key).ok_or(WireError::Truncated)?;
+            let record = will::decode(Bytes::copy_from_slice(value))?;
+            if let Some(due) = record.due {
+                let known = self.inboxes.get(&version.incarnation).map(|inbox| inbox.id.clone());
+                let id = known.unwrap_or_else(|| Arc::new(record.id));
+                self.timers.insert((due, Timer::Will(version)));
+                self.wills.insert(version, WaitingWill { id, due, tell_at: due });
+            }
+            Ok(())
+        })?;
+        self.ledger.stats.wills = self.wills.len() as u64;
+        Ok(())
+    }
+
+    fn below(&mut self, key: &[u8]) -> Option<&mut Inbox> {
+        let incarnation = crate::schema::incarnation_of(key)?;
+        self.inboxes.get_mut(&incarnation).map(|inbox| &mut **inbox)
+    }
+}
+
+/// Visits all keys of a kind.
+fn each(
+    keys: &dyn KvRead,
+    kind: KeyKind,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), WireError>,
+) -> Result<(), KvError> {
+    let mut failed = None;
+    let range = kind.all();
+    keys.scan(&range.start..&range.end, &mut |key, value| match visit(key, value) {
+        Ok(()) => Visit::More,
+        Err(error) => {
+            failed = Some(error);
+            Visit::Enough
+        }
+    })?;
+    failed.map_or(Ok(()), |error| Err(corrupt("read the inboxes")(error)))
+}

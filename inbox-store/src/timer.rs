@@ -1,0 +1,154 @@
+//! What falls due: the leader tells wills, and proposes the end of inboxes that expired and the removal of what nobody may read again.
+
+use crate::command;
+use crate::coproc::Shared;
+use crate::corrupt;
+use crate::schema::will;
+use crate::state::{Notice, Timer, later};
+use crate::store::ROUTE;
+use base_kv_api::{KvError, MutateError, RangeClient};
+use base_types::{Clock, WallMs};
+use inbox_api::{PendingWill, SessionVersion};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much is done before the clock is read again.
+const AT_ONCE: usize = 256;
+/// Entries that one command sweeps.
+const SWEPT_AT_ONCE: u64 = 512;
+/// Expired entries that one command removes.
+const DISCARDED_AT_ONCE: usize = 512;
+/// Expired entries that may wait for their removal; beyond it they are found again by the next fetch.
+const EXPIRED_MAX: usize = 1 << 20;
+/// The wall clock may jump: it is looked at again after this at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After something that did not work.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+/// Entries that fetches found to have expired.
+#[derive(Debug, Default)]
+pub(crate) struct ExpiredEntries {
+    by_inbox: BTreeMap<u64, Vec<u64>>,
+    count: usize,
+}
+
+impl ExpiredEntries {
+    pub(crate) fn add(&mut self, incarnation: u64, seqs: &[u64]) {
+        if self.count + seqs.len() <= EXPIRED_MAX {
+            self.count += seqs.len();
+            self.by_inbox.entry(incarnation).or_default().extend_from_slice(seqs);
+        }
+    }
+
+    fn take(&mut self) -> Option<(u64, Vec<u64>)> {
+        let (incarnation, mut seqs) = self.by_inbox.pop_first()?;
+        if seqs.len() > DISCARDED_AT_ONCE {
+            self.by_inbox.insert(incarnation, seqs.split_off(DISCARDED_AT_ONCE));
+        }
+        self.count -= seqs.len();
+        Some((incarnation, seqs))
+    }
+}
+
+pub(crate) struct TimerTask {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) range: Arc<dyn RangeClient>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) expired: Arc<Mutex<ExpiredEntries>>,
+}
+
+impl TimerTask {
+    pub(crate) async fn run(self) {
+        loop {
+            let pause = match self.tick().await {
+                Ok(true) => continue,
+                Ok(false) => self.until_next(),
+                Err(error) => {
+                    tracing::warn!(%error, "what is due in the inboxes has to wait");
+                    Some(BACK_OFF)
+                }
+            };
+            let woken = self.shared.wake.notified();
+            match pause {
+                // A pause that ends early sees that nothing is due yet, and sleeps again: never early, at most a millisecond late.
+                Some(pause) => {
+                    let _ = tokio::time::timeout(pause, woken).await;
+                }
+                None => woken.await,
+            }
+        }
+    }
+
+    fn until_next(&self) -> Option<Duration> {
+        let state = self.shared.state.lock();
+        if !state.leads() {
+            return None;
+        }
+        let at = state.next_due()?;
+        let left = Duration::from_millis(at.since(self.clock.wall()));
+        // What is due and still there was not done: not at once again.
+        Some(if left.is_zero() { BACK_OFF } else { left.min(LOOK_AGAIN) })
+    }
+
+    /// Does what is due; tells whether there may be more.
+    async fn tick(&self) -> Result<bool, MutateError> {
+        let discarded = self.expired.lock().take();
+        if let Some((incarnation, seqs)) = &discarded {
+            self.range.mutate(ROUTE, command::discard(*incarnation, seqs)).await?;
+        }
+        let now = self.clock.wall();
+        let due = {
+            let state = self.shared.state.lock();
+            if state.leads() { state.due(now, AT_ONCE) } else { Vec::new() }
+        };
+        let (mut ended, mut swept) = (Vec::new(), Vec::new());
+        for timer in &due {
+            match *timer {
+                Timer::Will(version) => self.tell_will(version, now),
+                Timer::Expire(incarnation) => ended.push(incarnation),
+                Timer::Sweep(incarnation) => swept.push(incarnation),
+            }
+        }
+        if !ended.is_empty() {
+            self.range.mutate(ROUTE, command::expire(&ended)).await?;
+        }
+        for incarnation in swept {
+            self.range.mutate(ROUTE, command::sweep(incarnation, SWEPT_AT_ONCE)).await?;
+        }
+        let progressed = {
+            let state = self.shared.state.lock();
+            discarded.is_some() || state.due(now, AT_ONCE) != due
+        };
+        Ok(progressed)
+    }
+
+    fn tell_will(&self, version: SessionVersion, now: WallMs) {
+        let will = match self.read_will(version) {
+            Ok(will) => will,
+            Err(error) => {
+                tracing::error!(%error, ?version, "a will can't be read");
+                None
+            }
+        };
+        let inbox = {
+            let mut state = self.shared.state.lock();
+            let again = later(now, state.config().will_retell);
+            state.told(version, again)
+        };
+        if let (Some(inbox), Some(will)) = (inbox, will) {
+            self.shared.tell(vec![Notice::WillDue(inbox, version, will)]);
+        }
+    }
+
+    fn read_will(&self, version: SessionVersion) -> Result<Option<PendingWill>, KvError> {
+        let mut value = None;
+        let key = will::key(version);
+        self.range.read(ROUTE, &mut |keys| {
+            value = keys.get(&key)?;
+            Ok(())
+        })?;
+        value.map(|value| Ok(will::decode(value).map_err(corrupt("read a will"))?.will)).transpose()
+    }
+}
