@@ -183,6 +183,17 @@ pub enum SharedMode {
     Ordered,
 }
 
+impl SharedMode {
+    /// What a shared subscription of this mode starts with.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Any => "$share",
+            Self::Ordered => "$oshare",
+        }
+    }
+}
+
 /// A shared subscription (MQTT 5.0 §4.8.2), `$share/{name}/{filter}` or `$oshare/{name}/{filter}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SharedFilter {
@@ -254,6 +265,15 @@ impl SubscriptionFilter {
         }
     }
 
+    /// The text as it stands in a SUBSCRIBE; [`SubscriptionFilter::parse`] takes it apart again.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Normal(filter) => filter.as_str().to_owned(),
+            Self::Shared(s) => format!("{}/{}/{}", s.mode.prefix(), s.group, s.filter.as_str()),
+        }
+    }
+
     /// Normal or shared.
     #[must_use]
     pub fn kind(&self) -> MatchKind {
@@ -281,13 +301,7 @@ impl fmt::Display for SubscriptionFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Normal(filter) => write!(f, "{filter}"),
-            Self::Shared(s) => {
-                let prefix = match s.mode {
-                    SharedMode::Any => "$share",
-                    SharedMode::Ordered => "$oshare",
-                };
-                write!(f, "{prefix}/{}/{}", s.group.escape_debug(), s.filter)
-            }
+            Self::Shared(s) => write!(f, "{}/{}/{}", s.mode.prefix(), s.group.escape_debug(), s.filter),
         }
     }
 }

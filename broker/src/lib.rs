@@ -1,1 +1,8 @@
-//! (skeleton)
+//! Hermod, the program: listeners, shards, services, and the command line. The only crate that knows concrete types of all others.
+
+mod counters;
+mod listener;
+mod live;
+mod node;
+mod routes;
+mod shard;

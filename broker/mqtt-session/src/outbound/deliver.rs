@@ -182,3 +182,12 @@ impl Session {
         Ok(())
     }
 }
+
+impl Session {
+    /// How many more live messages of QoS 1 or 2 can be taken before one must be dropped: what reads retained messages page by page
+    /// asks before each page. Sessions with an inbox answer 0.
+    #[must_use]
+    pub fn live_room(&self) -> usize {
+        if self.inbox.is_some() { 0 } else { self.queue.room(&self.settings) }
+    }
+}

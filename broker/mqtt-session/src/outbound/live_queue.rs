@@ -38,6 +38,16 @@ impl LiveQueue {
                 && self.bytes.saturating_add(cost) <= settings.session_inbox_bytes)
     }
 
+    /// How many messages of any size fit for sure; none while others wait.
+    pub(crate) fn room(&self, settings: &Settings) -> usize {
+        if !self.waiting.is_empty() {
+            return 0;
+        }
+        let largest = u64::from(settings.max_user_payload_bytes);
+        let fit = (settings.session_inbox_bytes / largest).min(u64::from(settings.session_inbox_size));
+        usize::try_from(fit).unwrap_or(usize::MAX).max(1)
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.waiting.pop_front()?;
         self.bytes = self.bytes.saturating_sub(cost(&delivery));

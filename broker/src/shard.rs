@@ -1,0 +1,473 @@
+//! A shard: one thread, one single-threaded runtime, and the connections that live on it for their whole life.
+//!
+//! `shard.rs` moves messages between connections; `conn.rs` is one connection; `ops.rs` are the operations that wait for something
+//! (authentication, inboxes, routes). One read brings many packets; everything that became writable is written after all of
+//! them, and after all connections that the same wake-up made ready, by the flusher.
+
+mod conn;
+mod mailbox;
+mod ops;
+mod outbox;
+mod retained;
+mod timers;
+
+use crate::counters::DropCause;
+use crate::live::{SessionRef, Target};
+use crate::node::{Node, Receivers};
+use base_types::{Message, PacketId, QoS, WallMs};
+use bytes::BytesMut;
+use conn::{Conn, Frames};
+use inbox_api::{Insert, InsertOutcome, Origin};
+pub(crate) use mailbox::{Letter, Mailbox};
+use mqtt_codec::ReasonCode;
+use mqtt_session::{Action, Delivery, Event, OpId, PublishOutcome};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+use timers::Timers;
+use tokio::task::LocalSet;
+use tracing::debug;
+
+/// How much one read may bring.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How a shard is reached from other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardHandle {
+    mailbox: Arc<Mailbox>,
+}
+
+impl ShardHandle {
+    pub(crate) fn new() -> Self {
+        Self { mailbox: Arc::default() }
+    }
+
+    pub(crate) fn send(&self, letter: Letter) {
+        self.mailbox.push(letter);
+    }
+
+    pub(crate) fn is_congested(&self) -> bool {
+        self.mailbox.is_congested()
+    }
+}
+
+/// Starts the thread of a shard. It ends once it was told to shut down and its last connection is gone.
+pub(crate) fn spawn(index: u16, node: Arc<Node>) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, Shard::new(index, node).run());
+    })
+}
+
+pub(crate) struct Shard {
+    node: Arc<Node>,
+    index: u16,
+    mailbox: Arc<Mailbox>,
+    conns: RefCell<Slab<(u32, Rc<RefCell<Conn>>)>>,
+    generation: Cell<u32>,
+    /// Connections that handled events since they were last flushed.
+    dirty: RefCell<Vec<Rc<RefCell<Conn>>>>,
+    flusher: RefCell<Option<Waker>>,
+    /// Letters for other shards, by shard, sent by the flusher.
+    outgoing: RefCell<Vec<Vec<Letter>>>,
+    /// Connections that wait until the node is no longer congested.
+    stalled: RefCell<Vec<Waker>>,
+    timers: Timers,
+    read_buffer: RefCell<BytesMut>,
+    spare_buffers: RefCell<Vec<BytesMut>>,
+    receivers: RefCell<Receivers>,
+    actions: RefCell<Vec<Vec<Action>>>,
+    shutting_down: Cell<bool>,
+}
+
+/// A PUBLISH that a session let through, on its way to its receivers.
+struct Published {
+    op: Option<OpId>,
+    message: Message,
+    inbound: Option<PacketId>,
+    allowed: bool,
+}
+
+impl Shard {
+    fn new(index: u16, node: Arc<Node>) -> Rc<Self> {
+        let mailbox = Arc::clone(&node.shards[usize::from(index)].mailbox);
+        let outgoing = node.shards.iter().map(|_| Vec::new()).collect();
+        Rc::new(Self {
+            node,
+            index,
+            mailbox,
+            conns: RefCell::default(),
+            generation: Cell::new(0),
+            dirty: RefCell::default(),
+            flusher: RefCell::default(),
+            outgoing: RefCell::new(outgoing),
+            stalled: RefCell::default(),
+            timers: Timers::default(),
+            read_buffer: RefCell::new(BytesMut::new()),
+            spare_buffers: RefCell::default(),
+            receivers: RefCell::default(),
+            actions: RefCell::default(),
+            shutting_down: Cell::new(false),
+        })
+    }
+
+    async fn run(self: Rc<Self>) {
+        let flusher = tokio::task::spawn_local(Rc::clone(&self).flush_loop());
+        let timers = tokio::task::spawn_local(Rc::clone(&self).timer_loop());
+        let mut letters = Vec::new();
+        while !(self.shutting_down.get() && self.conns.borrow().is_empty()) {
+            self.mailbox.arrived().await;
+            self.mailbox.take(&mut letters);
+            for letter in letters.drain(..) {
+                self.open(letter);
+            }
+        }
+        flusher.abort();
+        timers.abort();
+    }
+
+    fn now(&self) -> (Instant, WallMs) {
+        (self.node.clock.now(), self.node.clock.wall())
+    }
+
+    fn open(self: &Rc<Self>, letter: Letter) {
+        match letter {
+            Letter::Arrival(arrival) => {
+                tokio::task::spawn_local(Rc::clone(self).welcome(arrival));
+            }
+            Letter::Deliver { message, targets } => {
+                let (now, wall) = self.now();
+                let mut frames = Frames::new(targets.len());
+                for target in targets {
+                    self.deliver(now, wall, &message, target, &mut frames);
+                }
+            }
+            Letter::Queued(session) => self.event(session, Event::Queued),
+            Letter::Kick { session, reason, done } => {
+                // A session that is gone drops `done`, and that tells too.
+                if let Some(conn) = self.find(session) {
+                    conn.borrow_mut().kicked.extend(done);
+                    self.event_on(&conn, Event::Disconnect { reason, publish_will: true });
+                }
+            }
+            Letter::Shutdown { publish_wills } => {
+                self.shutting_down.set(true);
+                let all: Vec<_> = self.conns.borrow().iter().map(|(_, (_, conn))| Rc::clone(conn)).collect();
+                for conn in all {
+                    let reason = ReasonCode::ServerShuttingDown;
+                    self.event_on(&conn, Event::Disconnect { reason, publish_will: publish_wills });
+                }
+                // An empty shard ends at once.
+                self.mailbox.wake();
+            }
+        }
+    }
+
+    fn find(&self, session: SessionRef) -> Option<Rc<RefCell<Conn>>> {
+        let conns = self.conns.borrow();
+        let (generation, conn) = conns.get(session.slot as usize)?;
+        (session.shard == self.index && *generation == session.generation).then(|| Rc::clone(conn))
+    }
+
+    /// Gives an event to a session of this shard; to one that is gone, nothing happens.
+    fn event(self: &Rc<Self>, session: SessionRef, event: Event) {
+        if let Some(conn) = self.find(session) {
+            self.event_on(&conn, event);
+        }
+    }
+
+    fn event_on(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>, event: Event) {
+        let (now, wall) = self.now();
+        let mut published = Vec::new();
+        {
+            let mut conn_ref = conn.borrow_mut();
+            self.handle(&mut conn_ref, now, wall, event, &mut published);
+            self.mark_dirty(conn, &mut conn_ref);
+        }
+        if !published.is_empty() {
+            self.route(conn, now, wall, published);
+        }
+    }
+
+    fn mark_dirty(&self, conn: &Rc<RefCell<Conn>>, conn_ref: &mut Conn) {
+        if !conn_ref.dirty {
+            conn_ref.dirty = true;
+            self.dirty.borrow_mut().push(Rc::clone(conn));
+            self.wake_flusher();
+        }
+    }
+
+    fn wake_flusher(&self) {
+        if let Some(waker) = self.flusher.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Delivers to one live session of this shard.
+    fn deliver(
+        self: &Rc<Self>,
+        now: Instant,
+        wall: WallMs,
+        message: &Arc<Message>,
+        target: Target,
+        frames: &mut Frames,
+    ) {
+        let Some(conn) = self.find(target.session) else { return };
+        let mut conn_ref = conn.borrow_mut();
+        if !conn_ref.rights(&*self.node.authorizer).may_receive(&message.topic) {
+            self.node.counters.dropped(DropCause::NotAuthorized, 1);
+            return;
+        }
+        if target.qos == QoS::AtMostOnce && conn_ref.outbox_is_full() {
+            self.node.counters.dropped(DropCause::SlowReceiver, 1);
+            return;
+        }
+        let delivery = Delivery {
+            message: Arc::clone(message),
+            qos: target.qos,
+            retain: target.retain,
+            subscription_identifiers: target.identifiers.into_vec(),
+        };
+        self.handle_delivery(&mut conn_ref, now, wall, delivery, frames);
+        self.mark_dirty(&conn, &mut conn_ref);
+    }
+
+    /// Brings what one connection published to its receivers, in order, and answers what needs no commit.
+    fn route(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>, now: Instant, wall: WallMs, published: Vec<Published>) {
+        let (me, tenant, owner) = {
+            let conn = conn.borrow();
+            (conn.me, conn.tenant.clone(), conn.inbox.clone())
+        };
+        let mut receivers = self.receivers.borrow_mut();
+        let mut done: Vec<(OpId, PublishOutcome)> = Vec::new();
+        let mut waiting = Vec::new();
+        for Published { op, message, inbound, allowed } in published {
+            if !allowed {
+                self.node.counters.dropped(DropCause::NotAuthorized, 1);
+                if let Some(op) = op {
+                    done.push((op, PublishOutcome::Refused(ReasonCode::NotAuthorized)));
+                }
+                continue;
+            }
+            {
+                let live = self.node.live_read();
+                self.node.receivers(&tenant, &message, Some(me), &live, &mut receivers);
+            }
+            let count = receivers.live.len() + receivers.inboxes.len();
+            let retained = message.retain;
+            if count == 0 && !retained && inbound.is_none() {
+                if let Some(op) = op {
+                    done.push((op, PublishOutcome::Accepted { receivers: 0 }));
+                }
+                continue;
+            }
+            let message = Arc::new(message);
+            self.deliver_all(now, wall, &message, &mut receivers.live);
+            let retain = retained.then(|| self.node.retain.retain(&tenant, Arc::clone(&message)));
+            let origin = match (&owner, inbound) {
+                (Some((inbox, version)), Some(packet_id)) => {
+                    Origin::Inbound { inbox: inbox.clone(), version: *version, packet_id }
+                }
+                _ => Origin::None,
+            };
+            let insert = (!receivers.inboxes.is_empty() || origin != Origin::None).then(|| {
+                self.node.inbox.insert(Insert {
+                    tenant: tenant.clone(),
+                    message,
+                    receivers: receivers.inboxes.clone(),
+                    origin,
+                })
+            });
+            match (retain, insert) {
+                (None, None) => done.extend(op.map(|op| (op, PublishOutcome::Accepted { receivers: count as u64 }))),
+                (retain, insert) => waiting.push((op, count as u64, retain, insert)),
+            }
+        }
+        drop(receivers);
+        if !waiting.is_empty() {
+            self.node.open_publishes.fetch_add(waiting.len(), Ordering::Relaxed);
+            let shard = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                for (op, count, retain, insert) in waiting {
+                    let outcome = committed(count, retain, insert).await;
+                    shard.node.open_publishes.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(op) = op {
+                        shard.event(me, Event::PublishDone(op, outcome));
+                    }
+                }
+            });
+        }
+        if !done.is_empty() {
+            let mut conn_ref = conn.borrow_mut();
+            let mut none = Vec::new();
+            for (op, outcome) in done {
+                self.handle(&mut conn_ref, now, wall, Event::PublishDone(op, outcome), &mut none);
+            }
+            self.mark_dirty(conn, &mut conn_ref);
+        }
+    }
+
+    /// Delivers to live sessions wherever on this node they are: here at once, on other shards with the next flush.
+    fn deliver_all(self: &Rc<Self>, now: Instant, wall: WallMs, message: &Arc<Message>, targets: &mut Vec<Target>) {
+        let mut frames = Frames::new(targets.len());
+        let mut elsewhere = false;
+        for target in targets.drain(..) {
+            if target.session.shard == self.index {
+                self.deliver(now, wall, message, target, &mut frames);
+                continue;
+            }
+            elsewhere = true;
+            let mut outgoing = self.outgoing.borrow_mut();
+            let Some(letters) = outgoing.get_mut(usize::from(target.session.shard)) else { continue };
+            match letters.last_mut() {
+                Some(Letter::Deliver { message: last, targets }) if Arc::ptr_eq(last, message) => targets.push(target),
+                _ => letters
+                    .push(Letter::Deliver { message: Arc::clone(message), targets: std::iter::once(target).collect() }),
+            }
+        }
+        if elsewhere {
+            self.wake_flusher();
+        }
+    }
+
+    /// Writes what became writable, once for each connection and wake-up.
+    async fn flush_loop(self: Rc<Self>) {
+        loop {
+            poll_fn(|cx| {
+                if self.dirty.borrow().is_empty() && self.outgoing.borrow().iter().all(Vec::is_empty) {
+                    *self.flusher.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            for (shard, letters) in self.outgoing.borrow_mut().iter_mut().enumerate() {
+                if !letters.is_empty()
+                    && let Some(handle) = self.node.shards.get(shard)
+                {
+                    handle.mailbox.push_all(letters);
+                }
+            }
+            let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
+            for conn in &dirty {
+                self.flush(conn);
+            }
+            // The list's memory is used again unless somebody was marked meanwhile.
+            let mut list = self.dirty.borrow_mut();
+            if list.is_empty() {
+                *list = dirty;
+                list.clear();
+            }
+            drop(list);
+            // Whatever became ready meanwhile goes first.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn flush(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>) {
+        let (now, wall) = self.now();
+        let mut conn_ref = conn.borrow_mut();
+        conn_ref.dirty = false;
+        let mut none = Vec::new();
+        self.flush_session(&mut conn_ref, now, wall, &mut none);
+        self.send_retained(&mut conn_ref, now, wall);
+        conn_ref.write(&mut self.spare_buffers.borrow_mut(), now);
+        self.schedule(&mut conn_ref);
+        conn_ref.wake_if_needed();
+    }
+
+    async fn timer_loop(self: Rc<Self>) {
+        loop {
+            self.timers.wait(&*self.node.clock).await;
+            let now = self.node.clock.now();
+            if !self.stalled.borrow().is_empty() && !self.node.is_congested() {
+                for waker in self.stalled.borrow_mut().drain(..) {
+                    waker.wake();
+                }
+            } else if !self.stalled.borrow().is_empty() {
+                self.timers.set(now + STALL_CHECK, None);
+            }
+            while let Some(session) = self.timers.due(now) {
+                let Some(conn) = self.find(session) else { continue };
+                let mut conn_ref = conn.borrow_mut();
+                conn_ref.scheduled = None;
+                let stuck = conn_ref.is_stuck(now);
+                drop(conn_ref);
+                if stuck {
+                    debug!(session = ?session, "closing a connection that took nothing for too long");
+                    conn.borrow_mut().abort();
+                } else if conn.borrow().session_deadline().is_some_and(|at| at <= now) {
+                    self.event_on(&conn, Event::Timeout);
+                }
+                self.schedule(&mut conn.borrow_mut());
+            }
+        }
+    }
+
+    /// Sees that the timers know the next deadline of a connection.
+    fn schedule(&self, conn: &mut Conn) {
+        if let Some(at) = conn.deadline()
+            && conn.scheduled.is_none_or(|scheduled| at < scheduled)
+        {
+            conn.scheduled = Some(at);
+            self.timers.set(at, Some(conn.me));
+        }
+    }
+
+    /// Lets a connection wait until the node is no longer congested.
+    fn stall(&self, waker: &Waker) {
+        let mut stalled = self.stalled.borrow_mut();
+        if stalled.is_empty() {
+            self.timers.set(self.node.clock.now() + STALL_CHECK, None);
+        }
+        stalled.push(waker.clone());
+    }
+}
+
+/// How often a shard looks whether the node is still congested.
+const STALL_CHECK: Duration = Duration::from_millis(1);
+
+async fn committed(
+    count: u64,
+    retain: Option<retain_api::RetainFuture>,
+    insert: Option<inbox_api::InboxFuture<Vec<InsertOutcome>>>,
+) -> PublishOutcome {
+    if let Some(insert) = insert {
+        match insert.await {
+            Ok(outcomes) => {
+                let refused = |o: &InsertOutcome| {
+                    matches!(o, InsertOutcome::Dropped(inbox_api::DropCause::QueueFullRejected))
+                };
+                // Reject is told only when nobody got it (faults.md O06).
+                if !outcomes.is_empty() && outcomes.len() as u64 == count && outcomes.iter().all(refused) {
+                    return PublishOutcome::Refused(ReasonCode::QuotaExceeded);
+                }
+            }
+            Err(error) => {
+                debug!(%error, "a message could not be queued");
+                return PublishOutcome::Failed(ReasonCode::ServerBusy);
+            }
+        }
+    }
+    if let Some(retain) = retain {
+        match retain.await {
+            Ok(()) => {}
+            Err(retain_api::RetainError::TooMany { .. }) => return PublishOutcome::Refused(ReasonCode::QuotaExceeded),
+            Err(error) => {
+                debug!(%error, "a retained message could not be set");
+                return PublishOutcome::Failed(ReasonCode::ServerBusy);
+            }
+        }
+    }
+    PublishOutcome::Accepted { receivers: count }
+}
+
+/// A future on the heap: what waits rarely should not enlarge what waits always.
+type Later = Pin<Box<dyn Future<Output = ()>>>;
