@@ -1,5 +1,6 @@
 //! What BifroMQ's files and system properties say, in our words.
 
+use mqtt_session::Settings;
 use std::borrow::Cow;
 
 /// Keys that have another place here: (theirs, ours). Longer ones first where one is a prefix of another.
@@ -9,6 +10,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("inboxServiceConfig.store", "stateStoreConfig.inboxStoreConfig"),
     ("retainServiceConfig.store", "stateStoreConfig.retainStoreConfig"),
     ("mqttServiceConfig.server.workerELGThreads", "mqttServiceConfig.server.workerThreads"),
+    ("mqttServiceConfig.server.maxMsgByteSize", "tenantSettings.MaxUserPayloadBytes"),
 ];
 
 const PLUGIN: &str = "BifroMQ's plug-ins are Java classes and are not loaded; see `auth` and `tenantSettings`";
@@ -39,7 +41,10 @@ const IGNORED: &[(&str, &str)] = &[
     ("baseKVRpcServerConfig", CLUSTERED),
     ("mqttServiceConfig.server.enable", "has no effect: a node always serves MQTT; turn off its listeners instead"),
     ("mqttServiceConfig.server.maxDisconnPerSec", "has no effect: see mqttServiceConfig.server.shutdownGraceSec"),
-    ("mqttServiceConfig.server.maxConnBandwidth", "has no effect: see tenantSettings"),
+    (
+        "mqttServiceConfig.server.maxConnBandwidth",
+        "has no effect: see tenantSettings.InBoundBandWidth and OutBoundBandWidth",
+    ),
     ("mqttServiceConfig.server.defaultKeepAliveSec", "has no effect: see tenantSettings.MinKeepAliveSeconds"),
     ("mqttServiceConfig.server.maxResendTimes", "has no effect: MQTT resends on reconnect only [MQTT-4.4.0-1]"),
     ("mqttServiceConfig.server.qos2ConfirmWindowSec", "has no effect: QoS 2 state is durable and has no window"),
@@ -161,7 +166,11 @@ pub(crate) fn canonical(path: &str) -> Cow<'_, str> {
 
 /// Why a key of BifroMQ has no meaning here; `None` when it is no key of BifroMQ.
 pub(crate) fn ignored(path: &str) -> Option<&'static str> {
-    IGNORED.iter().find(|(pattern, _)| is_prefix(pattern, path)).map(|(_, why)| *why)
+    let settings = || {
+        let name = path.strip_prefix("tenantSettings.")?;
+        Settings::WITHOUT_MEANING.iter().find(|(known, _)| *known == name)
+    };
+    IGNORED.iter().find(|(pattern, _)| is_prefix(pattern, path)).or_else(settings).map(|(_, why)| *why)
 }
 
 fn is_prefix(pattern: &str, path: &str) -> bool {

@@ -16,6 +16,7 @@ pub(crate) fn check(
 ) {
     let mut check = Check { config, sources, directory, violations, warnings };
     check.listeners();
+    check.settings();
     check.ports();
     check.anonymous();
     check.auth_files();
@@ -60,10 +61,16 @@ impl Check<'_> {
                 self.violate(&format!("{path}.proxyProtocol.mode"), value, message);
             }
         }
-        if self.config.mqtt_service.server.max_connect_bytes > self.config.mqtt_service.server.max_packet_bytes {
-            let value = Some(self.config.mqtt_service.server.max_connect_bytes.to_string());
-            let message = "must not be larger than maxMsgByteSize: a CONNECT is a packet too";
-            self.violate("mqttServiceConfig.server.maxConnectByteSize", value, message);
+        let connect_max = self.config.mqtt_service.server.max_connect_bytes;
+        if connect_max > self.config.tenant.max_user_payload_bytes {
+            let message = "must not be more than tenantSettings.MaxUserPayloadBytes: a CONNECT is a packet too";
+            self.violate("mqttServiceConfig.server.maxConnectByteSize", Some(connect_max.to_string()), message);
+        }
+    }
+
+    fn settings(&mut self) {
+        for contradiction in self.config.tenant.contradictions() {
+            self.violate("tenantSettings", None, contradiction);
         }
     }
 

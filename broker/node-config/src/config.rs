@@ -2,6 +2,7 @@ use crate::Hosts;
 use crate::leaf::words;
 use crate::listener::{Listener, ListenerKind};
 use crate::section::section;
+use mqtt_session::Settings;
 use std::path::PathBuf;
 
 section! {
@@ -17,6 +18,8 @@ section! {
         allow_anonymous: AllowAnonymous = AllowAnonymous::OnlyLoopback, "allowAnonymous";
         /// Users and their rights.
         auth: AuthConfig = AuthConfig::default(), "auth";
+        /// What clients may do, and how much, by BifroMQ's names.
+        tenant: Settings = Settings::default(), "tenantSettings";
         /// The replicated stores.
         state_store: StateStoreConfig = StateStoreConfig::default(), "stateStoreConfig";
         /// Other nodes. Not available in this version: accepted, with a warning.
@@ -46,13 +49,11 @@ section! {
         /// MQTT over WebSocket over TLS.
         wss: Listener = Listener::new(ListenerKind::Wss, false, 8443), "wssListener";
         /// Seconds from accept to a complete CONNECT; TLS, PROXY header and HTTP upgrade included.
-        conn_timeout_sec: u32 = 10, "connTimeoutSec" in 1..=300;
+        conn_timeout_sec: u16 = 10, "connTimeoutSec" in 1..=300;
         /// New connections accepted per second, all listeners together; others wait in the kernel's queue.
         max_conn_per_sec: u32 = 2000, "maxConnPerSec" in 1..=1_000_000;
         /// Connections at the same time; others are closed at once. 0: as many as the file descriptor limit leaves.
         max_connections: u32 = 0, "maxConnections" in 0..=10_000_000;
-        /// The largest packet in bytes; told to 5.0 clients, and a larger one closes the connection.
-        max_packet_bytes: u32 = 1_048_576, "maxMsgByteSize" in 1024..=268_435_460;
         /// The largest CONNECT in bytes: what a stranger can make us hold.
         max_connect_bytes: u32 = 65_536, "maxConnectByteSize" in 1024..=1_048_576;
         /// Shards: threads that connections are spread over. 0: one for each core.

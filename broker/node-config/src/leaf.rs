@@ -18,7 +18,7 @@ macro_rules! leaf_slot {
     ($($type:ty),*) => { $(
         impl AsSlot for $type {
             fn as_slot(&mut self, range: Option<RangeInclusive<u64>>) -> Slot<'_> {
-                Slot::Leaf(self, range)
+                Slot::Leaf(Box::new(self), range)
             }
         }
     )* };
@@ -175,7 +175,7 @@ macro_rules! words {
 
         impl $crate::section::AsSlot for $name {
             fn as_slot(&mut self, range: Option<std::ops::RangeInclusive<u64>>) -> $crate::section::Slot<'_> {
-                $crate::section::Slot::Leaf(self, range)
+                $crate::section::Slot::Leaf(Box::new(self), range)
             }
         }
     };

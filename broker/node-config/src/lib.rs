@@ -18,6 +18,7 @@ mod nearest;
 mod print;
 mod secret;
 mod section;
+mod tenant;
 
 pub use address::{AddressError, Cidr, Hosts};
 pub use config::{

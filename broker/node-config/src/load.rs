@@ -110,7 +110,9 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
     for (name, value) in &inputs.defines {
         loader.define(name, value);
     }
-    let Loader { config, sources, mut warnings, mut violations, .. } = loader;
+    let Loader { mut config, sources, mut warnings, mut violations } = loader;
+    // One key for one thing: the session has it among its settings.
+    config.tenant.connect_timeout_seconds = config.mqtt_service.server.conn_timeout_sec;
     check::check(&config, &sources, &inputs.directory, &mut violations, &mut warnings);
     if violations.is_empty() { Ok(Loaded { config, warnings, sources }) } else { Err(Refused { violations }) }
 }
@@ -121,6 +123,13 @@ struct Loader {
     sources: Sources,
     warnings: Vec<Warning>,
     violations: Vec<Violation>,
+}
+
+/// What stands behind a path.
+enum Kind {
+    Leaf,
+    Section(Vec<&'static str>),
+    Absent,
 }
 
 impl Loader {
@@ -140,13 +149,11 @@ impl Loader {
     /// Takes a part of a file.
     fn take(&mut self, path: &str, value: &Value, source: &Source) {
         let path = bifromq::canonical(path);
-        if value.is_null() && find(&mut self.config, &path).is_some() {
-            return; // `key:` with nothing behind it is how BifroMQ's files leave a value out.
-        }
-        match find(&mut self.config, &path) {
-            Some(Slot::Leaf(..)) => self.set(&path, value, source, false),
-            Some(Slot::Section(section)) => {
-                let keys = section.keys();
+        match self.kind(&path) {
+            // `key:` with nothing behind it is how BifroMQ's files leave a value out.
+            Kind::Leaf | Kind::Section(_) if value.is_null() => {}
+            Kind::Leaf => self.set(&path, value, source, false),
+            Kind::Section(keys) => {
                 let Value::Mapping(mapping) = value else {
                     let message = format!("this is a section; its keys are {}", keys.join(", "));
                     return self.violate(&path, Some(value), source, message);
@@ -158,10 +165,18 @@ impl Loader {
                     }
                 }
             }
-            None => match bifromq::ignored(&path) {
+            Kind::Absent => match bifromq::ignored(&path) {
                 Some(why) => self.ignored(&path, value, source, why),
                 None => self.unknown_key(&path, source),
             },
+        }
+    }
+
+    fn kind(&mut self, path: &str) -> Kind {
+        match find(&mut self.config, path) {
+            Some(Slot::Leaf(..)) => Kind::Leaf,
+            Some(Slot::Section(section)) => Kind::Section(section.keys()),
+            None => Kind::Absent,
         }
     }
 
@@ -205,11 +220,13 @@ impl Loader {
     /// What a name outside a file means.
     fn named(&mut self, name: &str) -> Option<Meaning> {
         for path in [bifromq::canonical(name).into_owned(), join(TENANT_SETTINGS, name)] {
-            if let Some(Slot::Leaf(..)) = find(&mut self.config, &path) {
+            if matches!(self.kind(&path), Kind::Leaf) {
                 return Some(Meaning::Key(path.into()));
             }
         }
-        bifromq::property(name).or_else(|| bifromq::ignored(&bifromq::canonical(name)).map(Meaning::Nothing))
+        let ignored =
+            || bifromq::ignored(&bifromq::canonical(name)).or_else(|| bifromq::ignored(&join(TENANT_SETTINGS, name)));
+        bifromq::property(name).or_else(|| ignored().map(Meaning::Nothing))
     }
 
     /// The names that mean something outside a file.
@@ -228,7 +245,7 @@ impl Loader {
         if self.sources.0.get(path) == Some(source) {
             return self.violate(path, Some(value), source, "this key is set twice".into());
         }
-        let Some(Slot::Leaf(leaf, range)) = find(&mut self.config, path) else { return };
+        let Some(Slot::Leaf(mut leaf, range)) = find(&mut self.config, path) else { return };
         let parsed = value.as_str().filter(|_| is_text).and_then(|text| serde_yaml::from_str::<Value>(text).ok());
         let outcome = match &range {
             Some(range) => match parsed.as_ref().unwrap_or(value) {
@@ -237,6 +254,7 @@ impl Loader {
             },
             None => leaf.set(value).or_else(|allowed| parsed.map_or(Err(allowed), |value| leaf.set(&value))),
         };
+        drop(leaf);
         match outcome {
             Ok(()) => {
                 self.sources.0.insert(path.to_owned(), source.clone());
@@ -247,9 +265,9 @@ impl Loader {
 
     fn unknown_key(&mut self, path: &str, source: &Source) {
         let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
-        let siblings = match find(&mut self.config, parent) {
-            Some(Slot::Section(section)) => section.keys(),
-            _ => Vec::new(),
+        let siblings = match self.kind(parent) {
+            Kind::Section(keys) => keys,
+            Kind::Leaf | Kind::Absent => Vec::new(),
         };
         let message = match nearest(key, siblings.iter().copied()) {
             Some(known) => format!("unknown key; did you mean {known:?}?"),

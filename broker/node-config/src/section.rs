@@ -13,6 +13,16 @@ pub(crate) trait Leaf {
     fn get(&self) -> Value;
 }
 
+impl<L: Leaf> Leaf for &mut L {
+    fn set(&mut self, value: &Value) -> Result<(), String> {
+        L::set(self, value)
+    }
+
+    fn get(&self) -> Value {
+        L::get(self)
+    }
+}
+
 /// Keys that belong together: a mapping in the file.
 pub(crate) trait Section {
     /// Its keys, in the order in which they are printed.
@@ -25,7 +35,7 @@ pub(crate) trait Section {
 /// What stands behind a key.
 pub(crate) enum Slot<'a> {
     /// A value and, for a number, its range.
-    Leaf(&'a mut dyn Leaf, Option<RangeInclusive<u64>>),
+    Leaf(Box<dyn Leaf + 'a>, Option<RangeInclusive<u64>>),
     /// More keys.
     Section(&'a mut dyn Section),
 }

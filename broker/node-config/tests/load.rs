@@ -1,6 +1,5 @@
 //! What a configuration may say, and what is told when it says something else.
 
-
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 use node_config::{
     AllowAnonymous, DeniedSubAck, Engine, Inputs, Loaded, LogFormat, NodeConfig, ProxyProtocolMode, Refused, Source,
@@ -308,4 +307,35 @@ proptest::proptest! {
     fn no_input_panics(yaml in "[ -~\n]{0,200}", name in "[ -~]{0,40}", value in "\\PC{0,20}") {
         let _ = load_all(&yaml, &[(&format!("HERMOD_{name}"), &value)], &[(&name, &value)]);
     }
+}
+
+#[test]
+fn settings_go_by_their_name_alone_or_stand_in_their_section() {
+    let yaml = "tenantSettings: { MaxTopicLevels: 7, SessionInboxFull: Reject, MaximumQoS: 1 }\nmqttServerConfig: { maxMsgByteSize: 70000, connTimeoutSec: 7 }\n";
+    let environment = [("HERMOD_RETAINENABLED", "false"), ("HERMOD_tenantSettings__MaxTopicAlias", "3")];
+    let loaded = load_all(yaml, &environment, &[("MaxTopicLength", "99"), ("ByPassPermCheckError", "true")]).unwrap();
+    let settings = &loaded.config.tenant;
+    assert_eq!((settings.max_topic_levels, settings.max_topic_length, settings.max_topic_alias), (7, 99, 3));
+    assert_eq!((settings.max_user_payload_bytes, settings.connect_timeout_seconds), (70_000, 7));
+    assert!(!settings.retain_enabled);
+    assert_eq!(u8::from(settings.maximum_qos), 1);
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].key, "ByPassPermCheckError");
+    assert!(loaded.print().contains("SessionInboxFull: Reject  # "), "{}", loaded.print());
+
+    let found = refusal(
+        "tenantSettings: { MaxTopicLevels: 0, MaximumQoS: 3, RetainEnabled: perhaps, MaxTopicLevel: 1, MinSendPerSec: 8 }",
+    );
+    let messages: Vec<&str> = found.iter().map(|(_, message)| message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "must be a whole number from 1 to 65535",
+            "must be a whole number from 0 to 2",
+            "must be one of true, false",
+            "unknown key; did you mean \"MaxTopicLevels\"?",
+        ]
+    );
+    let found = refusal("tenantSettings: { MinSessionExpirySeconds: 10, MaxSessionExpirySeconds: 9 }");
+    assert!(found[0].1.contains("MinSessionExpirySeconds (10)"), "{found:?}");
 }
