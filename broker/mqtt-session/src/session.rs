@@ -129,14 +129,8 @@ impl Session {
                 Ok(())
             }
             Event::Committed(op, result) => self.committed(wall, op, result, out),
-            Event::SubscribeDone(op, outcomes) => {
-                self.subscribe_done(op, &outcomes, out);
-                Ok(())
-            }
-            Event::UnsubscribeDone(op, outcomes) => {
-                self.unsubscribe_done(op, &outcomes, out);
-                Ok(())
-            }
+            Event::SubscribeDone(op, outcomes) => self.subscribe_done(op, &outcomes, out),
+            Event::UnsubscribeDone(op, outcomes) => self.unsubscribe_done(op, &outcomes, out),
             Event::Authenticated(outcome) => self.authenticated(outcome, out),
             Event::Attached(result) => self.attached(now, wall, result, out),
             Event::Timeout => self.timeout(now),

@@ -5,7 +5,7 @@ use crate::session::Session;
 use crate::{Action, OpId, SubscribeEntry, SubscribeOutcome, UnsubscribeOutcome};
 use base_types::{MatchKind, PacketId, SubscriptionFilter, SubscriptionOptions};
 use bytestring::ByteString;
-use mqtt_codec::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe};
+use mqtt_codec::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Version};
 use std::num::NonZeroU32;
 
 impl Session {
@@ -18,9 +18,7 @@ impl Session {
             ));
         }
         if filters.len() > usize::from(self.settings.max_topic_filters_per_sub) {
-            let code = ReasonCode::QuotaExceeded;
-            send_suback(packet_id, vec![code; filters.len()], out);
-            return Ok(());
+            return self.send_suback(packet_id, vec![ReasonCode::QuotaExceeded; filters.len()], out);
         }
         let mut codes = Vec::with_capacity(filters.len());
         let mut entries = Vec::with_capacity(filters.len());
@@ -40,11 +38,10 @@ impl Session {
             }
         }
         if entries.is_empty() {
-            send_suback(packet_id, codes.into_iter().flatten().collect(), out);
-        } else {
-            let op = self.subscribes.push(packet_id, codes);
-            out.push(Action::Subscribe { op, entries });
+            return self.send_suback(packet_id, codes.into_iter().flatten().collect(), out);
         }
+        let op = self.subscribes.push(packet_id, codes);
+        out.push(Action::Subscribe { op, entries });
         Ok(())
     }
 
@@ -76,18 +73,22 @@ impl Session {
         if self.is_v5() { Err(unsupported) } else { Ok(Err(unsupported.reason)) }
     }
 
-    pub(crate) fn subscribe_done(&mut self, op: OpId, outcomes: &[SubscribeOutcome], out: &mut Vec<Action>) {
-        let outcomes = outcomes.iter().map(|outcome| reason::subscribed(*outcome));
-        if let Some((packet_id, codes)) = self.complete(op, outcomes) {
-            send_suback(packet_id, codes, out);
+    pub(crate) fn subscribe_done(
+        &mut self,
+        op: OpId,
+        outcomes: &[SubscribeOutcome],
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        match self.complete(op, outcomes.iter().map(|outcome| reason::subscribed(*outcome))) {
+            Some((packet_id, codes)) => self.send_suback(packet_id, codes, out),
+            None => Ok(()),
         }
     }
 
     pub(crate) fn unsubscribe(&mut self, unsubscribe: Unsubscribe, out: &mut Vec<Action>) -> Result<(), Fault> {
         let Unsubscribe { packet_id, filters: asked, .. } = unsubscribe;
         if asked.len() > usize::from(self.settings.max_topic_filters_per_sub) {
-            send_unsuback(packet_id, vec![ReasonCode::UnspecifiedError; asked.len()], out);
-            return Ok(());
+            return self.send_unsuback(packet_id, vec![ReasonCode::UnspecifiedError; asked.len()], out);
         }
         let mut codes = Vec::with_capacity(asked.len());
         let mut filters = Vec::with_capacity(asked.len());
@@ -101,18 +102,22 @@ impl Session {
             }
         }
         if filters.is_empty() {
-            send_unsuback(packet_id, codes.into_iter().flatten().collect(), out);
-        } else {
-            let op = self.subscribes.push(packet_id, codes);
-            out.push(Action::Unsubscribe { op, filters });
+            return self.send_unsuback(packet_id, codes.into_iter().flatten().collect(), out);
         }
+        let op = self.subscribes.push(packet_id, codes);
+        out.push(Action::Unsubscribe { op, filters });
         Ok(())
     }
 
-    pub(crate) fn unsubscribe_done(&mut self, op: OpId, outcomes: &[UnsubscribeOutcome], out: &mut Vec<Action>) {
-        let outcomes = outcomes.iter().map(|outcome| reason::unsubscribed(*outcome));
-        if let Some((packet_id, codes)) = self.complete(op, outcomes) {
-            send_unsuback(packet_id, codes, out);
+    pub(crate) fn unsubscribe_done(
+        &mut self,
+        op: OpId,
+        outcomes: &[UnsubscribeOutcome],
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        match self.complete(op, outcomes.iter().map(|outcome| reason::unsubscribed(*outcome))) {
+            Some((packet_id, codes)) => self.send_unsuback(packet_id, codes, out),
+            None => Ok(()),
         }
     }
 
@@ -130,12 +135,33 @@ impl Session {
             |known: Option<ReasonCode>| known.or_else(|| outcomes.next()).unwrap_or(ReasonCode::UnspecifiedError);
         Some((pending.packet_id, pending.codes.into_iter().map(code).collect()))
     }
-}
 
-fn send_suback(packet_id: PacketId, reason_codes: Vec<ReasonCode>, out: &mut Vec<Action>) {
-    out.push(Action::Send(Packet::SubAck(SubAck { packet_id, reason_codes, properties: None })));
-}
+    fn send_suback(
+        &self,
+        packet_id: PacketId,
+        reason_codes: Vec<ReasonCode>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        self.send_codes(Packet::SubAck(SubAck { packet_id, reason_codes, properties: None }), out)
+    }
 
-fn send_unsuback(packet_id: PacketId, reason_codes: Vec<ReasonCode>, out: &mut Vec<Action>) {
-    out.push(Action::Send(Packet::UnsubAck(UnsubAck { packet_id, reason_codes, properties: None })));
+    fn send_unsuback(
+        &self,
+        packet_id: PacketId,
+        reason_codes: Vec<ReasonCode>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        self.send_codes(Packet::UnsubAck(UnsubAck { packet_id, reason_codes, properties: None }), out)
+    }
+
+    /// These are the packets whose size the client decides: one that it can't take is not sent [MQTT-3.1.2-24].
+    fn send_codes(&self, packet: Packet, out: &mut Vec<Action>) -> Result<(), Fault> {
+        if let Some(max) = self.sender.max_packet_size
+            && mqtt_codec::encoded_len(&packet, Version::V5).is_ok_and(|len| len > max.get() as usize)
+        {
+            return Err(Fault::new(ReasonCode::PacketTooLarge, "the answer is above Maximum Packet Size"));
+        }
+        out.push(Action::Send(packet));
+        Ok(())
+    }
 }
