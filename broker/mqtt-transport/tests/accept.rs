@@ -1,5 +1,7 @@
 //! Every kind of listener over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use futures_util::{SinkExt, StreamExt};
 use mqtt_transport::{
     AcceptError, ClientAuth, Kind, ListenOptions, Peer, ProxyHeaderError, ProxyPolicy, Setup, TlsError, Transport,
