@@ -1,9 +1,11 @@
+use crate::RouteIndex;
 use base_types::{
-    ClientId, Incarnation, NodeId, NodeIncarnation, QoS, SubscriptionFilter, SubscriptionOptions, TenantId,
+    ClientId, Incarnation, NodeId, NodeIncarnation, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName,
 };
 use bytestring::ByteString;
-use dist_api::{Receiver, Route};
+use dist_api::{InboxMatch, Matches, Receiver, Route};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 pub(crate) const OWN: NodeIncarnation = run(1, 3);
 
@@ -40,4 +42,99 @@ pub(crate) fn routes() -> impl Strategy<Value = Route> {
     ];
     ("[tu]{1,2}", "(\\$(o)?share/[gh]/)?([ab]/|\\+/|/){0,2}([ab]|#|\\+)", receiver)
         .prop_map(|(tenant, filter, receiver)| route(&tenant, &filter, receiver))
+}
+
+pub(crate) fn topic(name: &str) -> TopicName {
+    TopicName::new(name).unwrap()
+}
+
+pub(crate) type Identity = (TenantId, SubscriptionFilter, Result<NodeIncarnation, ClientId>);
+
+/// Routes as a plain list.
+#[derive(Debug, Default)]
+pub(crate) struct Model(BTreeMap<Identity, Route>);
+
+impl Model {
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.0.values()
+    }
+
+    pub(crate) fn change(&mut self, route: &Route, add: bool) {
+        let identity = identity(route);
+        if add {
+            self.0.insert(identity, route.clone());
+        } else {
+            self.0.remove(&identity);
+        }
+    }
+
+    /// As `change`, but an older life of an inbox does nothing to a newer one.
+    pub(crate) fn change_guarded(&mut self, route: &Route, add: bool) {
+        let newer = |stored: &Route| match (&stored.receiver, &route.receiver) {
+            (Receiver::Inbox { incarnation: stored, .. }, Receiver::Inbox { incarnation: new, .. }) => stored > new,
+            _ => false,
+        };
+        if !self.0.get(&identity(route)).is_some_and(newer) {
+            self.change(route, add);
+        }
+    }
+
+    /// Compares all that topics of this small world match.
+    pub(crate) fn check(&self, index: &RouteIndex) {
+        for tenant in ["t", "u", "tu", "uu"].map(|t| TenantId::new(t).unwrap()) {
+            for name in ["a", "b", "a/b", "b/a", "/", "/a", "a/", "a/b/a", "a//b", "$a"] {
+                let mut found = Matches::default();
+                index.matches(&tenant, &topic(name), &mut found);
+                assert_eq!(flat_matches(found), self.matches(&tenant, name), "{tenant} {name}");
+            }
+        }
+    }
+
+    fn matches(&self, tenant: &TenantId, name: &str) -> Vec<String> {
+        let mut found: Vec<_> = self
+            .routes()
+            .filter(|route| route.tenant == *tenant && route.filter.topic_filter().matches(&topic(name)))
+            .filter_map(|route| match (&route.filter, &route.receiver) {
+                (SubscriptionFilter::Normal(_), Receiver::Node(run)) => {
+                    (run.node != OWN.node).then(|| format!("{run:?}"))
+                }
+                (SubscriptionFilter::Shared(shared), Receiver::Node(run)) => {
+                    (run.node != OWN.node || *run == OWN).then(|| format!("{shared:?} {run:?}"))
+                }
+                (SubscriptionFilter::Normal(_), Receiver::Inbox { client, incarnation, options }) => {
+                    Some(format!("{client} {incarnation} {options:?}"))
+                }
+                (SubscriptionFilter::Shared(shared), Receiver::Inbox { client, incarnation, options }) => {
+                    Some(format!("{shared:?} {client} {incarnation} {options:?}"))
+                }
+            })
+            .collect();
+        found.sort();
+        // Each node stands once, however many of its filters match.
+        found.dedup_by(|a, b| a == b && a.starts_with("NodeIncarnation"));
+        found
+    }
+}
+
+pub(crate) fn identity(route: &Route) -> Identity {
+    let receiver = match &route.receiver {
+        Receiver::Node(run) => Ok(*run),
+        Receiver::Inbox { client, .. } => Err(client.clone()),
+    };
+    (route.tenant.clone(), route.filter.clone(), receiver)
+}
+
+fn flat_matches(found: Matches) -> Vec<String> {
+    let inbox = |m: &InboxMatch| format!("{} {} {:?}", m.client, m.incarnation, m.options);
+    let nodes = found.nodes.iter().map(|run| format!("{run:?}"));
+    let inboxes = found.inboxes.iter().map(inbox);
+    let groups = found.groups.iter().flat_map(|group| {
+        let share = |member: String| format!("{:?} {member}", group.filter);
+        assert!(!group.nodes.is_empty() || !group.inboxes.is_empty(), "an empty group");
+        let nodes = group.nodes.iter().map(move |run| share(format!("{run:?}")));
+        nodes.chain(group.inboxes.iter().map(move |m| share(inbox(m)))).collect::<Vec<_>>()
+    });
+    let mut all: Vec<_> = nodes.chain(inboxes).chain(groups).collect();
+    all.sort();
+    all
 }

@@ -86,19 +86,19 @@ impl Routes {
     }
 }
 
-/// The members of a shared group, and the slices of them that matches hand out.
+/// The members of a shared group, and the slices of them that matches share.
 #[derive(Debug)]
 struct Group {
     filter: Arc<SharedFilter>,
     nodes: BTreeSet<NodeIncarnation>,
     inboxes: Inboxes,
     /// Made by the first match after a change, so that a thousand members that join one after another don't build a thousand slices.
-    slices: OnceLock<(Arc<[NodeIncarnation]>, Arc<[InboxMatch]>)>,
+    found: OnceLock<GroupMatch>,
 }
 
 impl Group {
     fn new(filter: SharedFilter) -> Self {
-        Self { filter: Arc::new(filter), nodes: BTreeSet::new(), inboxes: Inboxes::None, slices: OnceLock::new() }
+        Self { filter: Arc::new(filter), nodes: BTreeSet::new(), inboxes: Inboxes::None, found: OnceLock::new() }
     }
 
     fn is_empty(&self) -> bool {
@@ -106,16 +106,17 @@ impl Group {
     }
 
     fn found(&self, clients: &Clients) -> GroupMatch {
-        let (nodes, inboxes) = self.slices.get_or_init(|| {
+        let make = || {
             let mut inboxes = Vec::new();
             self.inboxes.for_each(|inbox| inboxes.extend(inbox.found(clients)));
-            (self.nodes.iter().copied().collect(), inboxes.into())
-        });
-        GroupMatch { filter: Arc::clone(&self.filter), nodes: Arc::clone(nodes), inboxes: Arc::clone(inboxes) }
+            let nodes = self.nodes.iter().copied().collect();
+            GroupMatch { filter: Arc::clone(&self.filter), nodes, inboxes: inboxes.into() }
+        };
+        self.found.get_or_init(make).clone()
     }
 
     fn add(&mut self, receiver: &Receiver, clients: &mut Clients) {
-        self.slices.take();
+        self.found.take();
         match receiver {
             Receiver::Node(run) => {
                 self.nodes.insert(*run);
@@ -127,7 +128,7 @@ impl Group {
     }
 
     fn remove(&mut self, receiver: &Receiver, clients: &mut Clients) {
-        self.slices.take();
+        self.found.take();
         match receiver {
             Receiver::Node(run) => {
                 self.nodes.remove(run);

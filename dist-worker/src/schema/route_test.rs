@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::routes;
+use crate::testing::{identity, routes};
 use proptest::prelude::*;
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -10,15 +10,6 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
 
 fn key(route: &Route) -> Bytes {
     written(|out| encode_key(route, out))
-}
-
-/// What a route is unique by.
-fn identity(route: &Route) -> (TenantId, SubscriptionFilter, Result<NodeIncarnation, ClientId>) {
-    let receiver = match &route.receiver {
-        Receiver::Node(run) => Ok(*run),
-        Receiver::Inbox { client, .. } => Err(client.clone()),
-    };
-    (route.tenant.clone(), route.filter.clone(), receiver)
 }
 
 proptest! {
