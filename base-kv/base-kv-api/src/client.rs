@@ -24,6 +24,14 @@ pub enum MutateError {
         /// Bytes.
         limit: usize,
     },
+    /// Nothing was proposed: the disk is (nearly) full. The range goes on by itself once there is space.
+    #[error("the disk is full: {free} bytes are free, {needed} are kept in reserve")]
+    NoSpace {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes below which nothing is accepted.
+        needed: u64,
+    },
     /// Proposed, but whether it was committed is not known: the leader changed or the deadline passed.
     #[error("the outcome is unknown: the leader changed or the deadline passed")]
     Unknown,
@@ -39,7 +47,7 @@ impl MutateError {
     /// Whether the same command may be tried again without harm and with hope.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::NoLeader)
+        matches!(self, Self::Busy { .. } | Self::NoLeader | Self::NoSpace { .. })
     }
 }
 

@@ -1,0 +1,9 @@
+//! For tests of stores: a key space in memory, a range without Raft, and a harness that proves a coprocessor deterministic.
+
+mod harness;
+mod mem_range;
+mod mem_space;
+
+pub use harness::CoprocHarness;
+pub use mem_range::MemRange;
+pub use mem_space::MemSpace;
