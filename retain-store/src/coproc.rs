@@ -150,3 +150,7 @@ fn forget_expiry(key: &[u8], old: Bytes, space: &mut dyn KvSpace) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "coproc_test.rs"]
+mod coproc_test;

@@ -116,3 +116,7 @@ fn reply(outcome: Result<Bytes, MutateError>) -> Result<Reply, RetainError> {
 fn not_understood() -> RetainError {
     RetainError::Unavailable { cause: "the replicas don't understand the command".to_owned() }
 }
+
+#[cfg(test)]
+#[path = "store_test.rs"]
+mod store_test;

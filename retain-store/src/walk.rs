@@ -138,6 +138,7 @@ fn is_wildcard(level: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::testing::Keys;
+    use base_kv_api::KvSpace;
     use base_types::filter_matches;
     use proptest::prelude::*;
 
