@@ -1,6 +1,7 @@
 //! What judges the broker from outside: a client swarm with its own wire format, the load generator, the durability checker,
 //! and the processes under test. The tests themselves stand in `tests/`, one file per feature.
 
+pub mod durability;
 pub mod load;
 pub mod wire;
 
