@@ -14,33 +14,42 @@ pub(crate) use publish::publish;
 
 use crate::reader::{Frame, Reader};
 use crate::{DecodeError, Disconnect, Packet, PacketType, Role, Version};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// Packets that need no part of the frame: `None` when this one is not of that kind.
-#[inline]
-pub(crate) fn small(
+/// All but CONNECT and PUBLISH, of which `buf` holds all `size` bytes.
+pub(crate) fn other(
     packet: PacketType,
-    body: &[u8],
+    header: usize,
+    size: usize,
+    buf: &mut BytesMut,
     version: Version,
     role: Role,
 ) -> Result<Option<Packet>, DecodeError> {
-    let mut reader = Reader::new(packet, body);
-    match packet {
+    let body = &buf[header..size];
+    let mut r = Reader::new(packet, body);
+    let decoded = match packet {
+        // What a busy connection sees is parsed where it lies, without a reference to the buffer.
         PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp
             if version < Version::V5 || body.len() < 4 =>
         {
-            ack::short(&mut reader, version, role).map(|ack| Some(ack::wrap(packet, ack)))
+            ack::wrap(packet, ack::short(&mut r, version, role)?)
         }
-        PacketType::PingReq => reader.end("the fixed header").map(|()| Some(Packet::PingReq)),
-        PacketType::PingResp => reader.end("the fixed header").map(|()| Some(Packet::PingResp)),
+        PacketType::PingReq | PacketType::PingResp => {
+            r.end("the fixed header")?;
+            if packet == PacketType::PingReq { Packet::PingReq } else { Packet::PingResp }
+        }
         PacketType::Disconnect if version < Version::V5 => {
-            reader.end("the fixed header").map(|()| Some(Packet::Disconnect(Disconnect::default())))
+            r.end("the fixed header")?;
+            Packet::Disconnect(Disconnect::default())
         }
-        _ => Ok(None),
-    }
+        _ => large(packet, &Frame(Bytes::copy_from_slice(body)), version, role)?,
+    };
+    buf.advance(size);
+    Ok(Some(decoded))
 }
 
-/// All others but CONNECT and PUBLISH.
-pub(crate) fn large(packet: PacketType, frame: &Frame, version: Version, role: Role) -> Result<Packet, DecodeError> {
+/// Packets of which the result may keep parts: those of a frame of their own.
+fn large(packet: PacketType, frame: &Frame, version: Version, role: Role) -> Result<Packet, DecodeError> {
     let mut reader = Reader::new(packet, &frame.0);
     let r = &mut reader;
     let (decoded, last) = match packet {

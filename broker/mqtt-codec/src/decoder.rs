@@ -76,27 +76,20 @@ impl Decoder {
         if buf.len() < size {
             return Ok(None);
         }
-        let version = match self.version {
-            Some(version) => version,
-            None => return self.connect(buf, header, size).map(Some),
-        };
-        if packet == PacketType::Publish {
-            return decode::publish(first, header, size, buf, version, self.role).map(|p| Some(Packet::Publish(p)));
+        // Each of these builds the result in its place: a packet is too large to be moved for nothing.
+        match (packet, self.version) {
+            (PacketType::Publish, Some(version)) => decode::publish(first, header, size, buf, version, self.role),
+            (_, Some(version)) => decode::other(packet, header, size, buf, version, self.role),
+            (_, None) => self.connect(header, size, buf),
         }
-        // What a busy connection sees beside PUBLISH is parsed where it lies, without a reference to the buffer.
-        let decoded = match decode::small(packet, &buf[header..size], version, self.role)? {
-            Some(decoded) => decoded,
-            None => decode::large(packet, &Frame(Bytes::copy_from_slice(&buf[header..size])), version, self.role)?,
-        };
-        buf.advance(size);
-        Ok(Some(decoded))
     }
 
-    fn connect(&mut self, buf: &mut BytesMut, header: usize, size: usize) -> Result<Packet, DecodeError> {
+    #[cold]
+    fn connect(&mut self, header: usize, size: usize, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
         let frame = Frame(Bytes::copy_from_slice(&buf[header..size]));
         let connect = decode::connect(&frame, &mut self.version)?;
         buf.advance(size);
-        Ok(Packet::Connect(Box::new(connect)))
+        Ok(Some(Packet::Connect(Box::new(connect))))
     }
 
     /// What the first byte alone can tell: whether this peer may send such a packet now, and whether its flags are as they

@@ -14,6 +14,9 @@ pub(crate) enum Varint {
 
 #[inline]
 pub(crate) fn read(bytes: &[u8]) -> Varint {
+    if let Some(&byte @ 0..0x80) = bytes.first() {
+        return Varint::Value(u32::from(byte), 1);
+    }
     let mut value = 0;
     for (i, &byte) in bytes.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7f) << (7 * i);

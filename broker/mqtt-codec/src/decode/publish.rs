@@ -1,7 +1,7 @@
 use super::message::{Forwarded, MessageProperties};
 use crate::property::sets;
 use crate::reader::{Reader, topic_name};
-use crate::{DecodeError, Flaw, PacketType, Publish, Role, Version};
+use crate::{DecodeError, Flaw, Packet, PacketType, Publish, Role, Version};
 use base_types::QoS;
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -17,7 +17,7 @@ pub(crate) fn publish(
     buf: &mut BytesMut,
     version: Version,
     role: Role,
-) -> Result<Publish, DecodeError> {
+) -> Result<Option<Packet>, DecodeError> {
     let mut r = Reader::new(PACKET, &buf[header..size]);
     let dup = first & 0b1000 != 0;
     let retain = first & 0b0001 != 0;
@@ -71,7 +71,7 @@ pub(crate) fn publish(
     };
     buf.advance(payload_at - at);
     let payload = if payload_length == 0 { Bytes::new() } else { buf.split_to(payload_length).freeze() };
-    Ok(Publish {
+    Ok(Some(Packet::Publish(Publish {
         dup,
         qos,
         retain,
@@ -83,5 +83,5 @@ pub(crate) fn publish(
         subscription_identifiers: properties.subscription_identifiers,
         payload_is_utf8: properties.payload_is_utf8,
         forwarded,
-    })
+    })))
 }
