@@ -43,6 +43,7 @@ impl RetainStore {
 
 #[async_trait]
 impl RetainService for RetainStore {
+    // What is refused is not tried again here: it would overtake a later change of the same topic.
     fn retain(&self, tenant: &TenantId, message: Arc<Message>) -> RetainFuture {
         let topics_max = self.config.topics_max;
         let key = schema::retained_key(tenant, message.topic.as_str());

@@ -1,14 +1,15 @@
 use super::*;
 use crate::RetainCoproc;
-use crate::testing::{Replica, message, tenant};
+use crate::testing::{message, tenant};
+use base_kv_api::testing::MemRange;
 use base_types::{ManualClock, WallMs};
 use std::time::Duration;
 
-fn store(config: RetainConfig) -> (RetainStore, Arc<ManualClock>) {
+fn store(config: RetainConfig) -> (RetainStore, MemRange, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(WallMs(1_000)));
     let (coproc, figures) = RetainCoproc::new();
-    let range = Arc::new(Replica::new(coproc, Arc::clone(&clock)));
-    (RetainStore::new(range, figures, Arc::clone(&clock) as Arc<dyn Clock>, config), clock)
+    let range = MemRange::new(coproc, clock.clone()).unwrap();
+    (RetainStore::new(Arc::new(range.clone()), figures, clock.clone(), config), range, clock)
 }
 
 async fn retain(store: &RetainStore, message: Message) -> Result<(), RetainError> {
@@ -22,7 +23,7 @@ fn payloads(store: &RetainStore, filter: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_last_message_of_a_topic_is_kept() {
-    let (store, _) = store(RetainConfig::default());
+    let (store, ..) = store(RetainConfig::default());
     for payload in ["1", "2", "3"] {
         retain(&store, message("a/b", payload, None)).await.unwrap();
     }
@@ -34,7 +35,7 @@ async fn the_last_message_of_a_topic_is_kept() {
 
 #[tokio::test]
 async fn an_empty_payload_clears() {
-    let (store, _) = store(RetainConfig::default());
+    let (store, ..) = store(RetainConfig::default());
     retain(&store, message("a", "1", None)).await.unwrap();
     retain(&store, message("a", "", None)).await.unwrap();
     retain(&store, message("never/there", "", None)).await.unwrap();
@@ -44,7 +45,7 @@ async fn an_empty_payload_clears() {
 
 #[tokio::test]
 async fn a_message_comes_back_as_it_was() {
-    let (store, _) = store(RetainConfig::default());
+    let (store, ..) = store(RetainConfig::default());
     let sent = Message {
         properties: Bytes::from_static(b"\x26\0\x01k\0\x01v"),
         publisher: Some(base_types::ClientId::new("c").unwrap()),
@@ -57,7 +58,7 @@ async fn a_message_comes_back_as_it_was() {
 
 #[tokio::test]
 async fn expired_messages_are_not_read_and_then_collected() {
-    let (store, clock) = store(RetainConfig::default());
+    let (store, _, clock) = store(RetainConfig::default());
     for i in 0..2_500 {
         retain(&store, message(&format!("a/{i}"), "x", Some(2_000))).await.unwrap();
     }
@@ -72,7 +73,7 @@ async fn expired_messages_are_not_read_and_then_collected() {
 
 #[tokio::test]
 async fn a_page_is_full_unless_it_is_the_last() {
-    let (store, _) = store(RetainConfig::default());
+    let (store, ..) = store(RetainConfig::default());
     for i in 0..25 {
         // Every other one has expired and takes no place in a page.
         retain(&store, message(&format!("a/{i:02}"), "x", (i % 2 == 0).then_some(500))).await.unwrap();
@@ -90,10 +91,50 @@ async fn a_page_is_full_unless_it_is_the_last() {
 
 #[tokio::test]
 async fn one_topic_too_many_is_refused_by_its_limit() {
-    let (store, _) = store(RetainConfig { topics_max: Some(1) });
+    let (store, ..) = store(RetainConfig { topics_max: Some(1) });
     retain(&store, message("a", "1", None)).await.unwrap();
     assert_eq!(retain(&store, message("b", "1", None)).await, Err(RetainError::TooMany { limit: 1 }));
     retain(&store, message("a", "2", None)).await.unwrap();
     assert_eq!(store.retain(&tenant("u"), Arc::new(message("b", "1", None))).await, Ok(()));
     assert_eq!(payloads(&store, "#"), ["2"]);
+}
+
+#[tokio::test]
+async fn changes_are_applied_in_the_order_of_the_calls() {
+    let (store, range, _) = store(RetainConfig::default());
+    range.hold();
+    let calls: Vec<_> =
+        ["1", "", "2", "3"].map(|payload| store.retain(&tenant("t"), Arc::new(message("a", payload, None)))).into();
+    assert!(payloads(&store, "a").is_empty());
+    range.release();
+    for call in calls.into_iter().rev() {
+        call.await.unwrap();
+    }
+    assert_eq!(payloads(&store, "a"), ["3"]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_nothing_is_changed() {
+    let (store, range, _) = store(RetainConfig::default());
+    range.refuse_next(MutateError::Busy { waiting: 9 });
+    let refused = retain(&store, message("a", "1", None)).await;
+    assert!(matches!(refused, Err(RetainError::Unavailable { .. })), "{refused:?}");
+    range.refuse_next(MutateError::Unknown);
+    assert_eq!(retain(&store, message("a", "1", None)).await, Err(RetainError::Unknown));
+    assert!(payloads(&store, "#").is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_finds_what_was_retained() {
+    let (store, range, clock) = store(RetainConfig::default());
+    retain(&store, message("a/b", "1", Some(5_000))).await.unwrap();
+    retain(&store, message("a/c", "2", None)).await.unwrap();
+    let (coproc, figures) = RetainCoproc::new();
+    let range = MemRange::over(range.space(), coproc, clock.clone()).unwrap();
+    let store = RetainStore::new(Arc::new(range), figures, clock.clone(), RetainConfig::default());
+    assert_eq!(store.topic_count(), 2);
+    assert_eq!(payloads(&store, "a/#"), ["1", "2"]);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(store.collect_expired().await, Ok(1));
+    assert_eq!(payloads(&store, "a/#"), ["2"]);
 }
