@@ -96,9 +96,10 @@ pub enum PublishOutcome {
         /// 0: a 5.0 client is told No matching subscribers.
         receivers: u64,
     },
-    /// Refused for good: 5.0 is told why; 3.1.1 is acknowledged, or closed when not authorized, see the settings.
+    /// Refused for good and not stored anywhere, nor its packet id: 5.0 is told why; before, it is acknowledged like any other (3.1.1 §3.3.5.2).
     Refused(ReasonCode),
-    /// It could not be committed in time: no acknowledgement before 5.0, a reason code in 5.0.
+    /// It could not be committed in time: no acknowledgement before 5.0, a reason code in 5.0. A 5.0 session with an inbox ends when
+    /// it was QoS 2: only the next connection can tell whether it was stored.
     Failed(ReasonCode),
 }
 

@@ -42,16 +42,6 @@ impl PendingSubscribes {
     }
 }
 
-/// What happens to an inbox, gathered until the end of a batch of events.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    pub(crate) commit: Commit,
-    /// PUBLISHes of QoS 2 that are answered with an error once their ids, which stand in `released_inbound`, are released.
-    pub(crate) refused: Vec<(u64, ReasonCode)>,
-    /// Ids of `released_inbound` that are answered with PUBCOMP.
-    pub(crate) completed: Vec<PacketId>,
-}
-
 /// A commit on its way, and what leaves when it is done.
 #[derive(Debug)]
 pub(crate) struct PendingCommit {
@@ -59,9 +49,7 @@ pub(crate) struct PendingCommit {
     /// PUBREL.
     pub(crate) received: Vec<u64>,
     /// PUBCOMP.
-    pub(crate) completed: Vec<PacketId>,
-    /// PUBREC with an error.
-    pub(crate) refused: Vec<(u64, ReasonCode)>,
+    pub(crate) released_inbound: Vec<PacketId>,
     /// PUBLISH.
     pub(crate) sent_upto: Option<u64>,
 }
@@ -70,26 +58,31 @@ pub(crate) struct PendingCommit {
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
     next: u64,
-    pub(crate) gathered: Gathered,
+    /// What happened since the last one left.
+    pub(crate) gathered: Commit,
     open: Vec<PendingCommit>,
 }
 
 impl Commits {
     /// The gathered commit, to be sent now; with an operation when something waits for it.
     pub(crate) fn leave(&mut self) -> Option<(Option<OpId>, Commit)> {
-        if self.gathered.commit.is_empty() {
+        if self.gathered.is_empty() {
             return None;
         }
-        let Gathered { commit, refused, completed } = std::mem::take(&mut self.gathered);
+        let commit = std::mem::take(&mut self.gathered);
         let awaited = !commit.received.is_empty() || !commit.released_inbound.is_empty() || commit.sent_upto.is_some();
-        if !awaited {
-            return Some((None, commit));
-        }
-        let op = OpId(self.next);
-        self.next += 1;
-        let received = commit.received.clone();
-        self.open.push(PendingCommit { op, received, completed, refused, sent_upto: commit.sent_upto });
-        Some((Some(op), commit))
+        let op = awaited.then(|| {
+            let op = OpId(self.next);
+            self.next += 1;
+            self.open.push(PendingCommit {
+                op,
+                received: commit.received.clone(),
+                released_inbound: commit.released_inbound.clone(),
+                sent_upto: commit.sent_upto,
+            });
+            op
+        });
+        Some((op, commit))
     }
 
     pub(crate) fn take(&mut self, op: OpId) -> Option<PendingCommit> {
@@ -99,6 +92,6 @@ impl Commits {
 
     /// Whether the release of an inbound id is on its way.
     pub(crate) fn releases(&self, id: PacketId) -> bool {
-        self.gathered.completed.contains(&id) || self.open.iter().any(|open| open.completed.contains(&id))
+        self.gathered.released_inbound.contains(&id) || self.open.iter().any(|open| open.released_inbound.contains(&id))
     }
 }

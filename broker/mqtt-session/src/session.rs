@@ -116,10 +116,7 @@ impl Session {
                 self.deliver(wall, delivery, out);
                 Ok(())
             }
-            Event::PublishDone(op, outcome) => {
-                self.publish_done(op, outcome, out);
-                Ok(())
-            }
+            Event::PublishDone(op, outcome) => self.publish_done(op, outcome, out),
             Event::Queued => {
                 self.queued();
                 Ok(())
@@ -154,7 +151,7 @@ impl Session {
     pub fn flush(&mut self, out: &mut Vec<Action>) {
         if let (Phase::Connected, Some(inbox)) = (&self.phase, &mut self.inbox) {
             if let Some(sent_upto) = inbox.puller.reserve(self.window.next(), self.window.limit()) {
-                inbox.commits.gathered.commit.sent_upto = Some(sent_upto);
+                inbox.commits.gathered.sent_upto = Some(sent_upto);
             }
             if let Some((op, commit)) = inbox.commits.leave() {
                 out.push(Action::Commit { op, commit });
@@ -342,7 +339,7 @@ impl Session {
             Phase::Connected => {
                 if let Some(inbox) = &mut self.inbox {
                     let exact = inbox.puller.give_back(self.window.next());
-                    let commit = &mut inbox.commits.gathered.commit;
+                    let commit = &mut inbox.commits.gathered;
                     commit.sent_upto = exact.or(commit.sent_upto);
                     // Nobody is left to wait for it.
                     if let Some((_, commit)) = inbox.commits.leave() {

@@ -115,23 +115,27 @@ impl Session {
         Ok(OpId(self.inbound.acks.push(Answer { id, exactly_once, settled })))
     }
 
-    pub(crate) fn publish_done(&mut self, op: OpId, outcome: PublishOutcome, out: &mut Vec<Action>) {
+    pub(crate) fn publish_done(
+        &mut self,
+        op: OpId,
+        outcome: PublishOutcome,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
         if !matches!(self.phase, Phase::Connected) {
-            return;
+            return Ok(());
         }
         let settled = reason::published(self.is_v5(), outcome);
-        let Some(answer) = self.inbound.acks.get_mut(op.0) else { return };
-        if let (Settled::Ack(code), Some(inbox), true) = (settled, &mut self.inbox, answer.exactly_once)
-            && code.is_error()
+        let Some(answer) = self.inbound.acks.get_mut(op.0) else { return Ok(()) };
+        if let (PublishOutcome::Failed(reason), Some(_), true, true) =
+            (outcome, &self.inbox, answer.exactly_once, settled != Settled::Silent)
         {
-            // An error frees the packet id for another message, so the inbox must have forgotten it first.
-            let gathered = &mut inbox.commits.gathered;
-            gathered.commit.released_inbound.push(answer.id);
-            gathered.refused.push((op.0, code));
-            return;
+            // It may be stored or not. An error in PUBREC would let the client send it as a new message, which might double it;
+            // on the next connection it sends the same one again.
+            return Err(Fault::new(reason, "a QoS 2 message could not be stored: connect and send it again"));
         }
         answer.settled = settled;
         self.answer_publishes(out);
+        Ok(())
     }
 
     /// Sends the acknowledgements that are due and in turn.
@@ -181,9 +185,7 @@ impl Session {
         self.inbound.ids.remove(id);
         match &mut self.inbox {
             Some(inbox) => {
-                let gathered = &mut inbox.commits.gathered;
-                gathered.commit.released_inbound.push(id);
-                gathered.completed.push(id);
+                inbox.commits.gathered.released_inbound.push(id);
             }
             None => self.complete_inbound(id, out),
         }

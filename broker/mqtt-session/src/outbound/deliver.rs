@@ -90,7 +90,7 @@ impl Session {
                 Err(cause) => {
                     out.push(Action::Dropped { cause, count: 1 });
                     self.window.pass(seq + 1);
-                    commits.gathered.commit.done.push(seq);
+                    commits.gathered.done.push(seq);
                     continue;
                 }
                 Ok(()) => {}
@@ -122,7 +122,7 @@ impl Session {
                 }
                 Some(inbox) => {
                     self.window.advance(seq, Flight::Releasing);
-                    inbox.commits.gathered.commit.received.push(seq);
+                    inbox.commits.gathered.received.push(seq);
                 }
             },
             Some((_, Flight::AwaitsPubComp)) => out.push(release(ReasonCode::Success)),
@@ -146,7 +146,7 @@ impl Session {
     fn done(&mut self, seq: u64, wall: WallMs, out: &mut Vec<Action>) {
         self.window.advance(seq, Flight::Done);
         if let Some(inbox) = &mut self.inbox {
-            inbox.commits.gathered.commit.done.push(seq);
+            inbox.commits.gathered.done.push(seq);
         }
         self.pump(wall, out);
     }
@@ -169,15 +169,9 @@ impl Session {
             self.window.advance(seq, Flight::AwaitsPubComp);
             out.push(Action::Send(Packet::PubRel(Ack::new(packet_id_of(seq), ReasonCode::Success))));
         }
-        for id in done.completed {
+        for id in done.released_inbound {
             self.complete_inbound(id, out);
         }
-        for (op, code) in done.refused {
-            if let Some(answer) = self.inbound.acks.get_mut(op) {
-                answer.settled = crate::reason::Settled::Ack(code);
-            }
-        }
-        self.answer_publishes(out);
         self.pump(wall, out);
         Ok(())
     }
