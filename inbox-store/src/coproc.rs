@@ -36,6 +36,13 @@ impl InboxCoproc {
     }
 }
 
+#[cfg(test)]
+impl InboxCoproc {
+    pub(crate) fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.shared.state.lock()
+    }
+}
+
 impl InboxHandle {
     /// Says who is told what happens on this node. The first one stays; what happens before it is not told, but wills that are due
     /// are told again.

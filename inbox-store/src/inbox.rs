@@ -29,13 +29,21 @@ pub(crate) struct Inbox {
     /// `seqs.next()` when the cursor was written last.
     pub(crate) saved_next: u64,
     /// Entries in the PUBREL phase, in the order of their PUBRECs.
-    pub(crate) released: VecDeque<u64>,
+    pub(crate) released: VecDeque<Released>,
     pub(crate) inbound: BTreeSet<PacketId>,
     pub(crate) subscriptions: u64,
     /// Only while attached.
     pub(crate) tail: Option<Box<Tail>>,
     /// The listener knows that there is something to fetch.
     pub(crate) notified: bool,
+}
+
+/// An entry in the PUBREL phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// Larger than that of all before it.
+    pub(crate) order: u64,
+    pub(crate) seq: u64,
 }
 
 /// A message for an entry: where it is on disk, and in memory if it is there too.

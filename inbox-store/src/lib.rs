@@ -20,6 +20,9 @@ mod store;
 mod tail;
 mod timer;
 
+#[cfg(test)]
+mod testing;
+
 pub use config::InboxConfig;
 pub use coproc::{InboxCoproc, InboxHandle};
 pub use store::InboxStore;

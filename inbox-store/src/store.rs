@@ -156,9 +156,7 @@ fn refused(error: MutateError) -> InboxError {
             tracing::error!(%cause, "the range of the inboxes stopped");
             InboxError::Unknown
         }
-        MutateError::Busy { .. } | MutateError::NoLeader | MutateError::TooLarge { .. } => {
-            InboxError::Unavailable { cause: error.to_string() }
-        }
+        nothing_changed => InboxError::Unavailable { cause: nothing_changed.to_string() },
     }
 }
 

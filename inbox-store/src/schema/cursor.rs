@@ -11,11 +11,12 @@ use base_types::wire::{Reader, WireError, put_varint};
 use bytes::{BufMut, Bytes};
 
 const FORMAT: u8 = 1;
-const GAPS_MAX: usize = 16;
+// Small in tests, so that short histories come to it; likewise below.
+const GAPS_MAX: usize = if cfg!(test) { 2 } else { 16 };
 const GAPS_UNKNOWN: u64 = 255;
 
 /// A cursor is written after so many entries at the latest.
-pub(crate) const EVERY: u64 = 64;
+pub(crate) const EVERY: u64 = if cfg!(test) { 4 } else { 64 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {

@@ -1,8 +1,8 @@
 //! An entry of a queue. Layout: `kind(1) incarnation(8) seq(8)` →
-//! `head(1) cost(varint) [expires_at(varint)] [n(varint) identifier(varint)…] (message… | body(12))`.
+//! `head(1) cost(varint) [expires_at(varint)] [n(varint) identifier(varint)…] (message… | incarnation(varint) seq(varint))`.
 //!
 //! The head holds the format (2 bits), and flags. A message for a single receiver stands in the entry itself: one key instead of
-//! three. For several receivers each has a reference, about 35 bytes with its key.
+//! three. For several receivers each has a reference to the body, about 25 bytes with its key.
 
 use super::body::BodyId;
 use super::{KeyKind, numbered, read_numbered};
@@ -67,7 +67,10 @@ pub(crate) fn encode(head: &EntryHead, body: &EntryBody, out: &mut Vec<u8>) {
     }
     match body {
         EntryBody::Inline(message) => out.put_slice(message),
-        EntryBody::Shared(id) => out.put_slice(&id.to_bytes()),
+        EntryBody::Shared(id) => {
+            put_varint(out, id.incarnation);
+            put_varint(out, id.seq);
+        }
     }
 }
 
@@ -88,7 +91,9 @@ pub(crate) fn decode(value: Bytes) -> Result<(EntryHead, EntryBody), WireError> 
     }
     let qos = QoS::try_from(flags & QOS_BITS)?;
     let body = if flags & INLINE == 0 {
-        EntryBody::Shared(BodyId::read(&r.rest()).ok_or(WireError::Truncated)?)
+        let id = BodyId { incarnation: r.varint()?, seq: r.varint()? };
+        r.finish()?;
+        EntryBody::Shared(id)
     } else {
         EntryBody::Inline(r.rest())
     };
@@ -97,18 +102,16 @@ pub(crate) fn decode(value: Bytes) -> Result<(EntryHead, EntryBody), WireError> 
 
 /// Cost and shared body alone, without copying the message.
 pub(crate) fn decode_account(value: &[u8]) -> Result<(u64, Option<BodyId>), WireError> {
-    // Everything before the message fits here unless there are many identifiers; then the slow way is taken.
+    // The cost stands in the first eleven bytes.
     let inline = value.first().is_some_and(|flags| flags & INLINE != 0);
-    let head = if inline { value.get(..32.min(value.len())).unwrap_or(value) } else { value };
+    let mut r = Reader::new(Bytes::copy_from_slice(value.get(..11).filter(|_| inline).unwrap_or(value)));
     if inline {
-        let mut r = Reader::new(Bytes::copy_from_slice(head));
-        let flags = r.u8()?;
-        if flags & FORMAT_BITS != FORMAT {
-            return Err(WireError::UnknownFormat(flags));
-        }
-        return Ok((r.varint()?, None));
+        return match r.u8()? {
+            flags if flags & FORMAT_BITS == FORMAT => Ok((r.varint()?, None)),
+            other => Err(WireError::UnknownFormat(other)),
+        };
     }
-    match decode(Bytes::copy_from_slice(head))? {
+    match decode(r.rest())? {
         (head, EntryBody::Shared(id)) => Ok((head.cost, Some(id))),
         (head, EntryBody::Inline(_)) => Ok((head.cost, None)),
     }
@@ -133,7 +136,7 @@ mod tests {
     fn body() -> impl Strategy<Value = EntryBody> {
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..100).prop_map(|b| EntryBody::Inline(b.into())),
-            any::<(u64, u32)>().prop_map(|(index, position)| EntryBody::Shared(BodyId { index, position })),
+            any::<(u64, u64)>().prop_map(|(incarnation, seq)| EntryBody::Shared(BodyId { incarnation, seq })),
         ]
     }
 
@@ -164,7 +167,7 @@ mod tests {
             expires_at: Some(WallMs(1 << 42)),
         };
         let mut out = Vec::new();
-        encode(&head, &EntryBody::Shared(BodyId { index: 1, position: 2 }), &mut out);
+        encode(&head, &EntryBody::Shared(BodyId { incarnation: 1 << 40, seq: 1 << 40 }), &mut out);
         assert!(key(1, 1).len() + out.len() <= 64, "{}", out.len());
     }
 }

@@ -1,20 +1,19 @@
 use super::State;
+use crate::inbox::{Inbox, Released};
 use crate::reply;
 use crate::schema::{inbound, released};
-use base_kv_api::{ApplyCx, KvError, KvSpace};
+use base_kv_api::{KvError, KvSpace};
 use bytes::Bytes;
 use inbox_api::{Commit, SessionVersion};
 
 impl State {
     pub(super) fn commit(
         &mut self,
-        cx: &ApplyCx,
         version: SessionVersion,
         commit: &Commit,
         space: &mut dyn KvSpace,
     ) -> Result<Bytes, KvError> {
-        let owned =
-            |inbox: &&mut Box<crate::inbox::Inbox>| inbox.record.version == version && inbox.record.is_attached();
+        let owned = |inbox: &&mut Box<Inbox>| inbox.record.version == version && inbox.record.is_attached();
         let Some(inbox) = self.inboxes.get_mut(&version.incarnation).filter(owned) else { return Ok(reply::fenced()) };
         let ledger = &mut self.ledger;
         let mut moved = false;
@@ -22,16 +21,17 @@ impl State {
             if inbox.remove(seq, ledger, space)? {
                 ledger.count(|stats| stats.done += 1);
                 moved = true;
-            } else if let Some(at) = inbox.released.iter().position(|&released| released == seq) {
+            } else if let Some(at) = inbox.released.iter().position(|released| released.seq == seq) {
                 inbox.released.remove(at);
                 space.delete(&released::key(version.incarnation, seq));
             }
         }
-        for (nth, &seq) in (0u32..).zip(&commit.received) {
+        for &seq in &commit.received {
             if inbox.remove(seq, ledger, space)? {
                 ledger.count(|stats| stats.done += 1);
-                inbox.released.push_back(seq);
-                space.put(&released::key(version.incarnation, seq), &released::order(cx, nth));
+                let order = inbox.released.back().map_or(0, |last| last.order + 1);
+                inbox.released.push_back(Released { order, seq });
+                space.put(&released::key(version.incarnation, seq), &released::encode(order));
                 moved = true;
             }
         }

@@ -31,11 +31,9 @@ impl State {
                 Some(inbox) if inbox.inbound.contains(&id) => return Ok(reply::all_repeated()),
                 Some(_) => {}
             },
-            Settled::Will(version) => {
-                if !self.cancel_will(version, space) {
-                    return Ok(reply::all_repeated());
-                }
-            }
+            // One whose connection lives is not there to be settled.
+            Settled::Will(version) if !self.wills.contains_key(&version) => return Ok(reply::all_repeated()),
+            Settled::Will(version) => self.cancel_will(version, space),
         }
         let outcomes = self.queue(cx, insert, space)?;
         let rejected = InsertOutcome::Dropped(DropCause::QueueFullRejected);
@@ -58,30 +56,34 @@ impl State {
         space: &mut dyn KvSpace,
     ) -> Result<Vec<InsertOutcome>, KvError> {
         let single = insert.receivers.len() == 1;
-        let mut body = SharedBody { id: BodyId::of(cx), refs: 0, unused: 0 };
+        let mut body: Option<SharedBody> = None;
         let mut message = None;
         let mut outcomes = Vec::with_capacity(insert.receivers.len());
         for (at, receiver) in insert.receivers.iter().enumerate() {
             let found = self.inboxes.get_mut(&receiver.incarnation);
             let Some(inbox) = found.filter(|i| i.tag == receiver.tag && i.id.tenant == insert.tenant) else {
                 outcomes.push(InsertOutcome::NoInbox);
-                body.unused += 1;
                 continue;
             };
             let outcome = make_room(inbox, insert.cost, cx.stamped, &mut self.ledger, space)?;
             outcomes.push(outcome);
             if !matches!(outcome, InsertOutcome::Stored | InsertOutcome::Dropped(DropCause::QueueFullOldest)) {
-                body.unused += 1;
                 continue;
             }
-            let shared = if single { None } else { Some(body.id) };
-            if shared.is_some() && body.refs == 0 {
-                // References for all that may still come, so that a queue that lists twice can drop one of them right here.
-                body.refs = (insert.receivers.len() - at) as u64;
-                body.unused = 0;
-                space.put(&body::key(body.id), &insert.body);
-                self.ledger.set_refs(body.id, body.refs, space);
-            }
+            let shared = if single {
+                None
+            } else {
+                // References for all that may still come, so that a queue that is listed twice can drop one of them right here.
+                let left = (insert.receivers.len() - at) as u64;
+                let id = BodyId { incarnation: receiver.incarnation, seq: inbox.seqs.next() };
+                let body = body.get_or_insert_with(|| {
+                    space.put(&body::key(id), &insert.body);
+                    self.ledger.set_refs(id, left, space);
+                    SharedBody { id, unused: left }
+                });
+                body.unused -= 1;
+                Some(body.id)
+            };
             let new = NewEntry {
                 head: EntryHead {
                     qos: receiver.qos,
@@ -105,7 +107,7 @@ impl State {
                 self.remember(receiver.incarnation, seq, recent);
             }
         }
-        if body.refs > 0 && body.unused > 0 {
+        if let Some(body) = body.filter(|body| body.unused > 0) {
             self.ledger.release(body.id, body.unused, space)?;
         }
         Ok(outcomes)
@@ -148,9 +150,7 @@ impl State {
 
 struct SharedBody {
     id: BodyId,
-    /// As written; 0 as long as nothing was.
-    refs: u64,
-    /// References of those that came to nothing since.
+    /// References that are counted and not used yet.
     unused: u64,
 }
 

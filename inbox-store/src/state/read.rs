@@ -94,3 +94,23 @@ impl State {
         Some(id)
     }
 }
+
+#[cfg(test)]
+impl State {
+    /// Everything that is derived from the keys, and nothing else.
+    pub(crate) fn digest(&self) -> String {
+        let inboxes: Vec<_> = self
+            .inboxes
+            .values()
+            .map(|i| {
+                let queue = (&i.seqs, i.sent_upto, i.messages, i.bytes, i.shared, i.saved_next);
+                (&i.id, i.tag, &i.record, queue, &i.released, &i.inbound, i.subscriptions)
+            })
+            .collect();
+        let wills: Vec<_> = self.wills.iter().map(|(version, will)| (version, &will.id, will.due)).collect();
+        let timers: Vec<_> = self.timers.iter().filter(|(_, timer)| !matches!(timer, Timer::Will(_))).collect();
+        let s = self.ledger.stats;
+        let stats = (s.inboxes, s.attached, s.queued_messages, s.queued_bytes, s.wills);
+        format!("{:#?}", (self.next_incarnation, &self.names, inboxes, wills, &self.doomed, timers, stats))
+    }
+}

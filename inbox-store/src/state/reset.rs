@@ -1,7 +1,6 @@
 use super::{State, Timer, WaitingWill};
 use crate::corrupt;
-use crate::inbox::Inbox;
-use crate::schema::released::Order;
+use crate::inbox::{Inbox, Released};
 use crate::schema::{KeyKind, counter, cursor, doomed, entry, inbound, inbox, released, will};
 use crate::seqs::Seqs;
 use crate::tail::Tail;
@@ -126,15 +125,15 @@ impl State {
     }
 
     fn load_phases(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
-        let mut order: BTreeMap<(u64, Order), u64> = BTreeMap::new();
+        let mut order: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         each(keys, KeyKind::Released, |key, value| {
             let (incarnation, seq) = released::decode_key(key).ok_or(WireError::Truncated)?;
-            order.insert((incarnation, value.try_into().map_err(|_| WireError::Truncated)?), seq);
+            order.insert((incarnation, released::decode(value)?), seq);
             Ok(())
         })?;
-        for ((incarnation, _), seq) in order {
+        for ((incarnation, order), seq) in order {
             if let Some(inbox) = self.inboxes.get_mut(&incarnation) {
-                inbox.released.push_back(seq);
+                inbox.released.push_back(Released { order, seq });
             }
         }
         each(keys, KeyKind::Inbound, |key, _| {
