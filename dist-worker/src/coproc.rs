@@ -103,3 +103,7 @@ fn decode(key: Bytes, value: Bytes) -> Result<Route, KvError> {
     schema::decode(key, value)
         .map_err(|cause: WireError| KvError { doing: "read a stored route", cause: cause.to_string() })
 }
+
+#[cfg(test)]
+#[path = "coproc_test.rs"]
+mod coproc_test;

@@ -6,6 +6,7 @@ use base_kv_api::{KvError, MutateError, RangeClient, Visit};
 use base_types::{ClientId, NodeIncarnation, TenantId, TopicName};
 use bytes::Bytes;
 use dist_api::{DistError, DistService, Matches, Receiver, Route};
+use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -21,6 +22,8 @@ pub struct DistWorker {
 const DEADLINE: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(2);
 const BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// Commands of one change that are on their way together.
+const COMMANDS_AT_ONCE: usize = 16;
 /// Keys that a sweep looks at in one read.
 const PAGE: usize = 1024;
 
@@ -89,33 +92,43 @@ impl DistWorker {
     }
 
     async fn change(&self, op: Op, routes: &[Route]) -> Result<(), DistError> {
-        for (key, command) in Command::encode(op, routes) {
-            let reply = self.propose(&key, command).await?;
-            if *reply != [Reply::Done as u8] {
+        let mut replies = stream::iter(Command::encode(op, routes))
+            .map(|(key, command)| self.propose(key, command))
+            .buffered(COMMANDS_AT_ONCE);
+        while let Some(reply) = replies.next().await {
+            if *reply? != [Reply::Done as u8] {
                 return Err(DistError::Unavailable { cause: "the replicas don't understand the command".to_owned() });
             }
         }
         Ok(())
     }
 
-    /// Tries until the deadline. A command may be applied twice without harm, so one with an unknown outcome is tried again too.
-    async fn propose(&self, key: &[u8], command: Bytes) -> Result<Bytes, DistError> {
-        let deadline = Instant::now() + DEADLINE;
-        let mut backoff = BACKOFF_MIN;
-        let mut unknown = false;
-        loop {
-            let error = match self.range.mutate(key, command.clone()).await {
-                Ok(reply) => return Ok(reply),
-                Err(error) => error,
-            };
-            unknown |= error == MutateError::Unknown;
-            let again = Instant::now() + backoff;
-            if !(error.is_retryable() || error == MutateError::Unknown) || again > deadline {
-                return Err(if unknown { DistError::Unknown } else { unavailable(&error) });
-            }
-            sleep_until(again).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+    async fn propose(&self, key: Vec<u8>, command: Bytes) -> Result<Bytes, DistError> {
+        patiently(|| self.range.mutate(&key, command.clone())).await
+    }
+}
+
+/// Tries until the deadline. Our commands may be applied twice without harm, so one with an unknown outcome is tried again too.
+async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, DistError>
+where
+    F: Future<Output = Result<T, MutateError>>,
+{
+    let deadline = Instant::now() + DEADLINE;
+    let mut backoff = BACKOFF_MIN;
+    let mut unknown = false;
+    loop {
+        let error = match attempt().await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        unknown |= error == MutateError::Unknown;
+        let again = Instant::now() + backoff;
+        if !(error.is_retryable() || error == MutateError::Unknown) || again > deadline {
+            let cause = error.to_string();
+            return Err(if unknown { DistError::Unknown } else { DistError::Unavailable { cause } });
         }
+        sleep_until(again).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
@@ -131,7 +144,8 @@ impl DistService for DistWorker {
 
     async fn forget_runs_before(&self, current: NodeIncarnation) -> Result<(), DistError> {
         // What earlier runs wrote must be in the view before it is swept.
-        self.range.linearize(&KeyKind::Route.keys().start).await.map_err(|error| unavailable(&error))?;
+        let first = KeyKind::Route.keys().start;
+        patiently(|| self.range.linearize(&first)).await?;
         self.remove_where(
             |route| matches!(route.receiver, Receiver::Node(run) if run.node == current.node && run != current),
         )
@@ -148,6 +162,6 @@ impl DistService for DistWorker {
     }
 }
 
-fn unavailable(error: &MutateError) -> DistError {
-    DistError::Unavailable { cause: error.to_string() }
-}
+#[cfg(test)]
+#[path = "worker_test.rs"]
+mod worker_test;
