@@ -199,7 +199,9 @@ pub struct Commit {
     pub done: Vec<u64>,
     /// QoS 2 entries for which PUBREC came: never published again; PUBREL may leave once this is committed.
     pub received: Vec<u64>,
-    /// Entries below may be sent from now on.
+    /// Entries below may be sent from now on, those too that will be queued only later: a session marks ahead, so that a message
+    /// that arrives needn't wait for a commit of its own. Taken as it is, also when it is less than before: the last commit of a
+    /// connection gives back what was not sent. What is beyond the queue when the inbox is detached, or attached anew, is cut there.
     pub sent_upto: Option<u64>,
     /// Inbound QoS 2 ids that PUBREL released: PUBCOMP may leave once this is committed.
     pub released_inbound: Vec<PacketId>,

@@ -364,8 +364,8 @@ fn the_will_goes_to_the_inbox_as_it_will_be_published() {
 
 #[test]
 fn a_will_beyond_the_limits_refuses_the_client() {
-    type Change = fn(&mut mqtt_codec::Will);
-    let cases: [(&[(&str, &str)], Change, ReasonCode); 5] = [
+    type Case = (&'static [(&'static str, &'static str)], fn(&mut mqtt_codec::Will), ReasonCode);
+    let cases: [Case; 5] = [
         (&[], |w| w.payload = Bytes::from(vec![0; 65_537]), ReasonCode::PacketTooLarge),
         (&[("MaximumQoS", "0")], |_| {}, ReasonCode::QoSNotSupported),
         (&[("RetainEnabled", "false")], |w| w.retain = true, ReasonCode::RetainNotSupported),

@@ -65,7 +65,8 @@ fn acknowledgements_of_what_is_not_in_flight_are_answered_as_the_specification_s
 
 #[test]
 fn an_acknowledgement_of_the_wrong_kind_is_a_protocol_error() {
-    let wrong: [(QoS, fn(Ack) -> Packet); 4] = [
+    type Wrong = (QoS, fn(Ack) -> Packet);
+    let wrong: [Wrong; 4] = [
         (QoS::AtLeastOnce, Packet::PubRec),
         (QoS::AtLeastOnce, Packet::PubComp),
         (QoS::ExactlyOnce, Packet::PubAck),

@@ -332,7 +332,7 @@ impl Pair {
         match step {
             Step::Publish(qos) => {
                 let packets = self.client.publish(text, qos);
-                self.from_client(packets, 0);
+                self.client_sends(packets, 0);
             }
             Step::Insert(qos) => self.change(Change::Insert { text, qos }),
             Step::Fail(failure) => {
@@ -366,7 +366,7 @@ impl Pair {
         self.session = Self::session(self.instant());
         let mut connect = self.client.connect();
         connect.keep_alive = 0;
-        self.from_client(vec![Packet::Connect(Box::new(connect))], 0);
+        self.client_sends(vec![Packet::Connect(Box::new(connect))], 0);
     }
 
     /// Until nothing is on its way.
@@ -389,10 +389,10 @@ impl Pair {
             if self.changes.front().is_some_and(|(due, ..)| *due <= at) {
                 let (_, connection, change) = self.changes.pop_front().unwrap();
                 self.apply(connection, change);
-            } else if let Some((_, (connection, arrival))) = self.arrivals.pop_first() {
-                if connection == self.connection {
-                    self.arrive(arrival);
-                }
+            } else if let Some((_, (connection, arrival))) = self.arrivals.pop_first()
+                && connection == self.connection
+            {
+                self.arrive(arrival);
             }
         }
         self.now = self.now.max(end);
@@ -406,11 +406,11 @@ impl Pair {
             }
             Arrival::ToClient(packet) => {
                 let packets = self.client.handle(packet);
-                self.from_client(packets, THINK);
+                self.client_sends(packets, THINK);
             }
             Arrival::Publish { delivery, id, dup } => {
                 let packets = self.client.receive(&delivery, id, dup);
-                self.from_client(packets, THINK);
+                self.client_sends(packets, THINK);
             }
             Arrival::Answer(event) => self.event(event),
         }
@@ -452,7 +452,7 @@ impl Pair {
         }
     }
 
-    fn from_client(&mut self, packets: Vec<Packet>, think: Time) {
+    fn client_sends(&mut self, packets: Vec<Packet>, think: Time) {
         for packet in packets {
             // A link keeps the order.
             self.last_to_server = self.last_to_server.max(self.now + LINK + think);
