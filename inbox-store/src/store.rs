@@ -330,3 +330,6 @@ impl InboxService for InboxStore {
         self.handle.shared.state.lock().list(tenant, after, max)
     }
 }
+
+#[cfg(test)]
+mod store_test;

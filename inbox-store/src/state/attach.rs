@@ -6,7 +6,7 @@ use crate::schema::inbox::{Holder, InboxRecord};
 use crate::schema::{KeyKind, all_below, counter, cursor, doomed, inbox as inbox_key, subscription, will};
 use crate::tail::Tail;
 use base_kv_api::{ApplyCx, KvError, KvSpace, Visit};
-use base_types::{NodeIncarnation, SubscriptionFilter, SubscriptionOptions};
+use base_types::{NodeIncarnation, SubscriptionFilter, SubscriptionOptions, WallMs};
 use bytes::Bytes;
 use inbox_api::{Attach, Attached, InboxId, SessionVersion, WillFate};
 use std::sync::Arc;
@@ -283,7 +283,7 @@ impl State {
         let first = inbox.seqs.first();
         space.put(&doomed::key(incarnation), &doomed::encode(first));
         self.doomed.insert(incarnation, first);
-        self.set_timer(base_types::WallMs(0), Timer::Sweep(incarnation));
+        self.set_timer(WallMs(0), Timer::Sweep(incarnation));
         if inbox.messages <= REMOVED_AT_ONCE {
             self.sweep(incarnation, REMOVED_AT_ONCE + 1, space)?;
         }
@@ -301,7 +301,8 @@ impl State {
         // It is gone when it was settled already.
         let Some(value) = space.get(&will::key(version))? else { return Ok(()) };
         let record = will::decode(value).map_err(corrupt("read a will"))?;
-        let due = cx.stamped.plus_secs(u64::from(delay));
+        // Stamps are cut to the millisecond, and a delayed will is never early.
+        let due = WallMs(cx.stamped.plus_secs(u64::from(delay)).0.saturating_add(u64::from(delay > 0)));
         let waiting = self.wills.get(&version);
         if waiting.is_some_and(|waiting| waiting.due <= due) {
             return Ok(());

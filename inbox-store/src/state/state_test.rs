@@ -166,7 +166,7 @@ impl Model {
         inbox.detached_at = now;
         let (version, delay) = (inbox.version, inbox.will_delay.unwrap_or(0).min(inbox.expiry_secs));
         if publish {
-            self.due(version, now.plus_secs(u64::from(delay)));
+            self.due(version, WallMs(now.plus_secs(u64::from(delay)).0 + u64::from(delay > 0)));
         } else {
             self.wills.remove(&version);
         }
