@@ -5,7 +5,7 @@ use crate::walk::Walk;
 use async_trait::async_trait;
 use base_kv_api::{KvError, MutateError, RangeClient, Visit};
 use base_types::{Clock, Message, TenantId, TopicFilter, TopicName};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use retain_api::{RetainError, RetainFuture, RetainService};
 use std::sync::Arc;
 
@@ -69,9 +69,15 @@ impl RetainService for RetainStore {
             return Ok(found);
         }
         let now = self.clock.wall();
+        let mut copies = BytesMut::new();
         let read = self.range.read(&schema::tenant_prefix(tenant), &mut |keys| {
             Walk::new(tenant, filter, after).run(keys, &mut |_, value| {
-                match Message::decode(Bytes::copy_from_slice(value)) {
+                // Messages of a page share buffers: one allocation for up to 64 of them.
+                if copies.capacity() < value.len() {
+                    copies.reserve(value.len() * (1 + found.len().min(63)));
+                }
+                copies.extend_from_slice(value);
+                match Message::decode(copies.split().freeze()) {
                     Ok(message) if message.is_expired(now) => {}
                     Ok(message) => found.push(Arc::new(message)),
                     Err(error) => tracing::error!(%error, "a retained message can't be read"),
