@@ -20,7 +20,7 @@ pub(crate) struct Inbox {
     pub(crate) tag: u32,
     pub(crate) record: InboxRecord,
     pub(crate) seqs: Seqs,
-    /// Entries below may have been sent.
+    /// Entries below may have been sent; ahead of the queue while a connection marks ahead.
     pub(crate) sent_upto: u64,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
@@ -90,6 +90,14 @@ impl Inbox {
         cursor::encode(&self.seqs, self.sent_upto, self.messages, self.bytes, self.shared, &mut value);
         space.put(&cursor::key(self.incarnation()), &value);
         self.saved_next = self.seqs.next();
+    }
+
+    /// A connection ended: what was not queued by then was not sent.
+    pub(crate) fn cut_sent(&mut self, space: &mut dyn KvSpace) {
+        if self.sent_upto > self.seqs.next() {
+            self.sent_upto = self.seqs.next();
+            self.save_cursor(space);
+        }
     }
 
     /// Counts an entry in.

@@ -136,7 +136,12 @@ pub(crate) fn read_done(reply: Bytes) -> Result<(), InboxError> {
 pub(crate) fn read_outcomes(reply: Bytes, receivers: usize) -> Result<Vec<InsertOutcome>, InboxError> {
     let codes = open(reply)?.rest();
     match *codes {
-        [code] => Ok(vec![outcome(code).map_err(unreadable)?; receivers]),
+        [code] => {
+            let outcome = outcome(code).map_err(unreadable)?;
+            // Somebody who only wants an origin settled learns that it was before.
+            let count = receivers.max(usize::from(outcome == InsertOutcome::Repeated));
+            Ok(vec![outcome; count])
+        }
         _ if codes.len() == receivers => codes.iter().map(|&code| outcome(code).map_err(unreadable)).collect(),
         _ => Err(InboxError::Unknown),
     }
@@ -184,6 +189,7 @@ mod tests {
             assert_eq!(read_outcomes(outcomes(&case), case.len()), Ok(case));
         }
         assert_eq!(outcomes(&[stored; 1000]).len(), 2);
+        assert_eq!(read_outcomes(all_repeated(), 0), Ok(vec![InsertOutcome::Repeated]));
         assert_eq!(read_outcomes(fenced(), 1), Err(InboxError::Fenced));
     }
 

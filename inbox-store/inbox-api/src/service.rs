@@ -87,7 +87,8 @@ pub trait InboxService: Send + Sync + 'static {
         filters: Vec<SubscriptionFilter>,
     ) -> Result<Vec<bool>, InboxError>;
 
-    /// Queues a message; an outcome for each receiver, in their order.
+    /// Queues a message; an outcome for each receiver, in their order. Without receivers, a single [`InsertOutcome::Repeated`] tells
+    /// that the origin was settled before.
     fn insert(&self, insert: Insert) -> InboxFuture<Vec<InsertOutcome>>;
 
     /// The entries from `from_seq` on that are queued on this node: at most `max` entries and about `max_bytes` bytes, at least one if

@@ -53,6 +53,7 @@ impl State {
                     self.timers.remove(&(at, Timer::Expire(version.incarnation)));
                 }
                 inbox.record = record;
+                inbox.cut_sent(space);
                 inbox.drop_tail(&mut self.ledger);
                 inbox
             }
@@ -218,6 +219,7 @@ impl State {
         if fate == WillFate::Discard {
             inbox.record.will_delay = None;
         }
+        inbox.cut_sent(space);
         inbox.drop_tail(&mut self.ledger);
         inbox.save_record(space);
         let (expiry, expires_at) = (inbox.record.expiry_secs, inbox.record.expires_at());

@@ -35,10 +35,10 @@ impl State {
                 moved = true;
             }
         }
-        // Never beyond what was queued: nothing else can have been sent.
-        let sent_upto = commit.sent_upto.unwrap_or(0).min(inbox.seqs.next());
-        if sent_upto > inbox.sent_upto {
-            inbox.sent_upto = sent_upto;
+        if let Some(upto) = commit.sent_upto
+            && upto != inbox.sent_upto
+        {
+            inbox.sent_upto = upto;
             moved = true;
         }
         for &id in &commit.released_inbound {

@@ -163,6 +163,7 @@ impl Model {
             return self.end(client, publish, now);
         }
         inbox.attached = None;
+        inbox.sent_upto = inbox.sent_upto.min(inbox.next);
         inbox.detached_at = now;
         let (version, delay) = (inbox.version, inbox.will_delay.unwrap_or(0).min(inbox.expiry_secs));
         if publish {
@@ -224,6 +225,7 @@ impl Model {
             }
         });
         inbox.version.attach += 1;
+        inbox.sent_upto = inbox.sent_upto.min(inbox.next);
         inbox.attached = Some(attach.node);
         inbox.expiry_secs = attach.expiry_secs;
         inbox.will_delay = attach.will.as_ref().map(|will| will.delay_secs);
@@ -239,13 +241,13 @@ impl Model {
             Origin::Inbound { version, packet_id, .. } => match self.owned(*version) {
                 None => return Err(()),
                 Some(inbox) if inbox.inbound.contains(packet_id) => {
-                    return Ok(vec![InsertOutcome::Repeated; insert.receivers.len()]);
+                    return Ok(vec![InsertOutcome::Repeated; insert.receivers.len().max(1)]);
                 }
                 Some(_) => {}
             },
             Origin::Will { version, .. } => {
                 if self.wills.get(version).is_none_or(Option::is_none) {
-                    return Ok(vec![InsertOutcome::Repeated; insert.receivers.len()]);
+                    return Ok(vec![InsertOutcome::Repeated; insert.receivers.len().max(1)]);
                 }
                 self.wills.remove(version);
             }
@@ -305,7 +307,7 @@ impl Model {
                 done += 1;
             }
         }
-        inbox.sent_upto = inbox.sent_upto.max(commit.sent_upto.unwrap_or(0).min(inbox.next));
+        inbox.sent_upto = commit.sent_upto.unwrap_or(inbox.sent_upto);
         for id in &commit.released_inbound {
             inbox.inbound.remove(id);
         }
@@ -442,13 +444,14 @@ impl World {
             }
             Op::Commit { client, stale, done, received, sent, released } => {
                 let version = self.model.version(*client, *stale);
-                let (base, next) = self.model.inboxes.get(client).map_or((1, 1), |inbox| {
-                    (inbox.queue.keys().chain(&inbox.released).copied().min().unwrap_or(inbox.next), inbox.next)
-                });
+                let base =
+                    self.model.inboxes.get(client).map_or(1, |inbox| {
+                        inbox.queue.keys().chain(&inbox.released).copied().min().unwrap_or(inbox.next)
+                    });
                 let commit = Commit {
                     done: done.iter().map(|n| base + n).collect(),
                     received: received.iter().map(|n| base + n).collect(),
-                    sent_upto: Some(base + sent).filter(|_| *sent > 0 && next > 1),
+                    sent_upto: Some(base + sent).filter(|_| *sent > 0),
                     released_inbound: released.iter().map(|&id| PacketId::new(id).unwrap()).collect(),
                 };
                 let want = self.model.commit(version, &commit).map_err(|()| InboxError::Fenced);

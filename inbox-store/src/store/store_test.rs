@@ -457,6 +457,66 @@ async fn a_full_queue_gives_way_as_it_was_told_and_counts_it() {
 }
 
 #[tokio::test]
+async fn a_publish_that_all_refuse_does_not_keep_its_packet_id() {
+    let node = Node::new();
+    let publisher = node.attach(attach("p", 100)).await;
+    let mut full = attach("c", 100);
+    (full.limits.messages, full.limits.when_full) = (1, FullPolicy::Reject);
+    let version = node.attach(full).await;
+    let publish = |payload: &[u8]| {
+        let id = PacketId::new(1).unwrap();
+        let origin = Origin::Inbound { inbox: inbox("p"), version: publisher, packet_id: id };
+        node.store.insert(Insert { origin, ..insert(payload, vec![to("c", version.incarnation)]) })
+    };
+    node.queue("c", version, b"1").await;
+    assert_eq!(publish(b"2").await, Ok(vec![InsertOutcome::Dropped(DropCause::QueueFullRejected)]));
+    node.commit("c", version, done([1])).await;
+    // PUBREC with an error ended the exchange: the same id is another message.
+    assert_eq!(publish(b"3").await, Ok(vec![InsertOutcome::Stored]));
+    assert_eq!(publish(b"3").await, Ok(vec![InsertOutcome::Repeated]));
+    assert_eq!(payloads(&node.fetch("c", version, 1)), [b"3"]);
+}
+
+#[tokio::test]
+async fn a_route_reaches_neither_another_client_nor_another_tenant_by_its_incarnation() {
+    let node = Node::new();
+    let version = node.attach(attach("c", 100)).await;
+    let another_client = insert(b"1", vec![to("d", version.incarnation)]);
+    let mut another_tenant = insert(b"1", vec![to("c", version.incarnation)]);
+    another_tenant.tenant = TenantId::new("another").unwrap();
+    for stray in [another_client, another_tenant] {
+        assert_eq!(node.store.insert(stray).await, Ok(vec![InsertOutcome::NoInbox]));
+    }
+}
+
+#[tokio::test]
+async fn what_a_connection_marked_ahead_and_never_queued_was_not_sent() {
+    let node = Node::new();
+    let version = node.attach(attach("c", 100)).await;
+    node.commit("c", version, Commit { sent_upto: Some(50), ..Commit::default() }).await;
+    node.queue("c", version, b"1").await;
+    node.detach("c", version, WillFate::Discard).await;
+    node.queue("c", version, b"2").await;
+    let attached = node.restarted().store.attach(attach("c", 100)).await.unwrap();
+    assert_eq!((attached.first_seq, attached.sent_upto), (1, 2));
+}
+
+#[tokio::test]
+async fn a_session_that_keeps_nothing_waits_for_the_attach_before_it() {
+    let node = Node::new();
+    node.range.hold();
+    let (first, second) = (node.store.clone(), node.store.clone());
+    let first = tokio::spawn(async move { first.attach(attach("c", 100)).await });
+    eventually(|| (node.range.waiting() == 1).then_some(())).await;
+    let second = tokio::spawn(async move { second.attach(Attach { clean_start: true, ..attach("c", 0) }).await });
+    eventually(|| (node.range.waiting() == 2).then_some(())).await;
+    node.range.release();
+    assert!(first.await.unwrap().unwrap().version.is_some());
+    assert_eq!(second.await.unwrap().unwrap().version, None);
+    assert_eq!(node.store.incarnation(&inbox("c")), None);
+}
+
+#[tokio::test]
 async fn what_expired_in_the_queue_is_left_out_removed_and_counted() {
     let node = Node::new();
     let version = node.attach(attach("c", 100)).await;
