@@ -307,7 +307,7 @@ impl Session {
         if attached.version.is_some() {
             self.inbox = Some(Box::new(InboxLink {
                 commits: crate::pending::Commits::default(),
-                puller: Puller::new(attached.first_seq.max(1), attached.sent_upto),
+                puller: Puller::new(attached.first_seq.max(1), attached.sent_upto, limit, settings.session_inbox_size),
             }));
             for seq in &attached.released {
                 if !self.window.restore_released(*seq) {

@@ -150,7 +150,7 @@ impl Session {
     /// Ends a batch of events: commits and fetches that they led to go out once.
     pub fn flush(&mut self, out: &mut Vec<Action>) {
         if let (Phase::Connected, Some(inbox)) = (&self.phase, &mut self.inbox) {
-            if let Some(sent_upto) = inbox.puller.reserve(self.window.next(), self.window.limit()) {
+            if let Some(sent_upto) = inbox.puller.reserve(self.window.next()) {
                 inbox.commits.gathered.sent_upto = Some(sent_upto);
             }
             if let Some((op, commit)) = inbox.commits.leave() {

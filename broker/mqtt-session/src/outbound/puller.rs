@@ -26,10 +26,14 @@ pub(crate) struct Puller {
     pub(crate) reserved: u64,
     /// As `reserved`, with what is on its way.
     requested: u64,
+    /// How far ahead to reserve at least; twice as far when it is done.
+    ahead: u64,
 }
 
 impl Puller {
-    pub(crate) fn new(first_seq: u64, sent_upto: u64) -> Self {
+    /// `window` entries may be in flight, of `queue` that may wait: what is reserved can't give way to newer messages, so it is only
+    /// a part of the queue.
+    pub(crate) fn new(first_seq: u64, sent_upto: u64, window: u16, queue: u32) -> Self {
         let sent_upto = sent_upto.max(first_seq);
         Self {
             from_seq: first_seq,
@@ -40,6 +44,7 @@ impl Puller {
             dup_below: sent_upto,
             reserved: sent_upto,
             requested: sent_upto,
+            ahead: u64::from(u32::from(window).min(queue / 8).max(1)),
         }
     }
 
@@ -73,14 +78,13 @@ impl Puller {
         }
     }
 
-    /// The mark to commit so that nothing will have to wait for it, if it is time.
-    pub(crate) fn reserve(&mut self, next: u64, window: u16) -> Option<u64> {
+    /// The mark to commit so that nothing will have to wait for it, if it is time. `next` is the next entry to send.
+    pub(crate) fn reserve(&mut self, next: u64) -> Option<u64> {
         let next = self.ready.front().map_or(next, |entry| entry.seq).max(next);
-        let low = u64::from(window);
-        if !self.stirred || self.requested >= next.saturating_add(low) {
+        if !self.stirred || self.requested >= next.saturating_add(self.ahead) {
             return None;
         }
-        self.requested = next.saturating_add(2 * low);
+        self.requested = next.saturating_add(2 * self.ahead);
         Some(self.requested)
     }
 
