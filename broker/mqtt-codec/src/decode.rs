@@ -14,10 +14,10 @@ pub(crate) use publish::publish;
 
 use crate::reader::{Frame, Reader};
 use crate::{DecodeError, Disconnect, Packet, PacketType, Role, Version};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
-/// All but CONNECT and PUBLISH, of which `buf` holds all `size` bytes.
-pub(crate) fn other(
+/// PUBACK, PUBREC, PUBREL and PUBCOMP without properties, where they lie in `buf`: no copy and no reference.
+pub(crate) fn short_ack(
     packet: PacketType,
     header: usize,
     size: usize,
@@ -25,43 +25,34 @@ pub(crate) fn other(
     version: Version,
     role: Role,
 ) -> Result<Option<Packet>, DecodeError> {
-    let body = &buf[header..size];
-    let mut r = Reader::new(packet, body);
-    let decoded = match packet {
-        // What a busy connection sees is parsed where it lies, without a reference to the buffer.
-        PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp
-            if version < Version::V5 || body.len() < 4 =>
-        {
-            ack::wrap(packet, ack::short(&mut r, version, role)?)
-        }
-        PacketType::PingReq | PacketType::PingResp => {
-            r.end("the fixed header")?;
-            if packet == PacketType::PingReq { Packet::PingReq } else { Packet::PingResp }
-        }
-        PacketType::Disconnect if version < Version::V5 => {
-            r.end("the fixed header")?;
-            Packet::Disconnect(Disconnect::default())
-        }
-        _ => large(packet, &Frame(Bytes::copy_from_slice(body)), version, role)?,
-    };
+    let ack = ack::short(&mut Reader::new(packet, &buf[header..size]), version, role)?;
     buf.advance(size);
-    Ok(Some(decoded))
+    Ok(Some(ack::wrap(packet, ack)))
 }
 
-/// Packets of which the result may keep parts: those of a frame of their own.
-fn large(packet: PacketType, frame: &Frame, version: Version, role: Role) -> Result<Packet, DecodeError> {
+/// All but CONNECT and PUBLISH. The parts that the result keeps are those of `frame`.
+pub(crate) fn framed(
+    packet: PacketType,
+    frame: &Frame,
+    version: Version,
+    role: Role,
+) -> Result<Option<Packet>, DecodeError> {
     let mut reader = Reader::new(packet, &frame.0);
     let r = &mut reader;
-    let (decoded, last) = match packet {
-        PacketType::ConnAck => (Packet::ConnAck(Box::new(connack::connack(r, frame, version)?)), "the property block"),
-        PacketType::Subscribe => (Packet::Subscribe(subscribe::subscribe(r, frame, version)?), "the filters"),
-        PacketType::SubAck => (Packet::SubAck(subscribe::suback(r, frame, version)?), "the reason codes"),
-        PacketType::Unsubscribe => (Packet::Unsubscribe(subscribe::unsubscribe(r, frame, version)?), "the filters"),
-        PacketType::UnsubAck => (Packet::UnsubAck(subscribe::unsuback(r, frame, version)?), "the packet identifier"),
-        PacketType::Disconnect => (Packet::Disconnect(disconnect::disconnect(r, frame, role)?), "the property block"),
-        PacketType::Auth => (Packet::Auth(auth::auth(r, frame, role)?), "the property block"),
-        _ => (ack::wrap(packet, ack::long(r, frame, role)?), "the property block"),
+    let decoded = match packet {
+        PacketType::ConnAck => Packet::ConnAck(Box::new(connack::connack(r, frame, version)?)),
+        PacketType::Subscribe => Packet::Subscribe(subscribe::subscribe(r, frame, version)?),
+        PacketType::SubAck => Packet::SubAck(subscribe::suback(r, frame, version)?),
+        PacketType::Unsubscribe => Packet::Unsubscribe(subscribe::unsubscribe(r, frame, version)?),
+        PacketType::UnsubAck => Packet::UnsubAck(subscribe::unsuback(r, frame, version)?),
+        PacketType::PingReq => Packet::PingReq,
+        PacketType::PingResp => Packet::PingResp,
+        PacketType::Disconnect if version < Version::V5 => Packet::Disconnect(Disconnect::default()),
+        PacketType::Disconnect => Packet::Disconnect(disconnect::disconnect(r, frame, role)?),
+        PacketType::Auth => Packet::Auth(auth::auth(r, frame, role)?),
+        // CONNECT and PUBLISH don't come here.
+        _ => ack::wrap(packet, ack::long(r, frame, role)?),
     };
-    reader.end(last)?;
-    Ok(decoded)
+    reader.end()?;
+    Ok(Some(decoded))
 }

@@ -76,20 +76,22 @@ impl Decoder {
         if buf.len() < size {
             return Ok(None);
         }
+        use PacketType::{PubAck, PubComp, PubRec, PubRel, Publish};
         // Each of these builds the result in its place: a packet is too large to be moved for nothing.
         match (packet, self.version) {
-            (PacketType::Publish, Some(version)) => decode::publish(first, header, size, buf, version, self.role),
-            (_, Some(version)) => decode::other(packet, header, size, buf, version, self.role),
-            (_, None) => self.connect(header, size, buf),
+            (Publish, Some(version)) => decode::publish(first, header, size, buf, version, self.role),
+            (PubAck | PubRec | PubRel | PubComp, Some(version)) if version < Version::V5 || size - header < 4 => {
+                decode::short_ack(packet, header, size, buf, version, self.role)
+            }
+            (_, version) => {
+                let frame = Frame(Bytes::copy_from_slice(&buf[header..size]));
+                buf.advance(size);
+                match version {
+                    Some(version) => decode::framed(packet, &frame, version, self.role),
+                    None => decode::connect(&frame, &mut self.version),
+                }
+            }
         }
-    }
-
-    #[cold]
-    fn connect(&mut self, header: usize, size: usize, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
-        let frame = Frame(Bytes::copy_from_slice(&buf[header..size]));
-        let connect = decode::connect(&frame, &mut self.version)?;
-        buf.advance(size);
-        Ok(Some(Packet::Connect(Box::new(connect))))
     }
 
     /// What the first byte alone can tell: whether this peer may send such a packet now, and whether its flags are as they

@@ -118,8 +118,8 @@ impl<'a> Reader<'a> {
 
     /// The packet must end here.
     #[inline]
-    pub(crate) fn end(&self, last: &'static str) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.error(last, Flaw::TrailingBytes(self.rest.len()))) }
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.error("the packet", Flaw::TrailingBytes(self.rest.len()))) }
     }
 }
 

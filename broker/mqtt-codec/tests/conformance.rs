@@ -312,13 +312,13 @@ fn connect_is_refused_for_what_the_specification_forbids() {
             "[MQTT-3.1.2-16]",
             "10 | 'MQTT' 05 02 003c 00 'c' 'user'",
             MalformedPacket,
-            "CONNECT: the payload is followed by 6 bytes that belong to nothing",
+            "CONNECT: the packet is followed by 6 bytes that belong to nothing",
         ),
         (
             "§1.2 malformed",
             "10 | 'MQTT' 04 02 003c 'c' ff",
             MalformedPacket,
-            "CONNECT: the payload is followed by 1 bytes that belong to nothing",
+            "CONNECT: the packet is followed by 1 bytes that belong to nothing",
         ),
     ];
     for (citation, notation, code, says) in table {
@@ -524,14 +524,14 @@ fn fixed_headers_are_refused_for_what_the_specification_forbids() {
                 ALL,
                 "c0 | 00",
                 MalformedPacket,
-                "PINGREQ: the fixed header is followed by 1 bytes that belong to nothing",
+                "PINGREQ: the packet is followed by 1 bytes that belong to nothing",
             ),
             (
                 "3.1.1 §3.14",
                 OLD,
                 "e0 | 00",
                 MalformedPacket,
-                "DISCONNECT: the fixed header is followed by 1 bytes that belong to nothing",
+                "DISCONNECT: the packet is followed by 1 bytes that belong to nothing",
             ),
         ],
     );
@@ -858,14 +858,14 @@ fn acknowledgements_have_three_forms_in_5_and_one_before() {
                 OLD,
                 "40 | 0001 00",
                 MalformedPacket,
-                "PUBACK: the acknowledgement is followed by 1 bytes that belong to nothing",
+                "PUBACK: the packet is followed by 1 bytes that belong to nothing",
             ),
             (
                 "3.1.1 §3.6",
                 OLD,
                 "62 | 0001 00 00",
                 MalformedPacket,
-                "PUBREL: the acknowledgement is followed by 2 bytes that belong to nothing",
+                "PUBREL: the packet is followed by 2 bytes that belong to nothing",
             ),
             ("[MQTT-3.4.2-1]", FIVE, "40 | 0001 92", ProtocolError, "PUBACK: reason code 0x92 is not allowed here"),
             ("[MQTT-3.4.2-1]", FIVE, "40 | 0001 ff", ProtocolError, "PUBACK: reason code 0xff is not allowed here"),
@@ -891,7 +891,7 @@ fn acknowledgements_have_three_forms_in_5_and_one_before() {
                 FIVE,
                 "40 | 0001 00 00 00",
                 MalformedPacket,
-                "PUBACK: the property block is followed by 1 bytes that belong to nothing",
+                "PUBACK: the packet is followed by 1 bytes that belong to nothing",
             ),
         ],
     );
@@ -1088,7 +1088,7 @@ fn answers_of_servers_are_refused_for_what_the_specification_forbids() {
                 FOUR,
                 "20 | 0000 00",
                 MalformedPacket,
-                "CONNACK: the property block is followed by 1 bytes that belong to nothing",
+                "CONNACK: the packet is followed by 1 bytes that belong to nothing",
             ),
             ("[MQTT-3.9.3-2]", FIVE, "90 | 0001 00 03", ProtocolError, "SUBACK: reason code 0x03 is not allowed here"),
             (
@@ -1111,14 +1111,14 @@ fn answers_of_servers_are_refused_for_what_the_specification_forbids() {
                 OLD,
                 "b0 | 0001 00",
                 MalformedPacket,
-                "UNSUBACK: the packet identifier is followed by 1 bytes that belong to nothing",
+                "UNSUBACK: the packet is followed by 1 bytes that belong to nothing",
             ),
             (
                 "§3.13",
                 ALL,
                 "d0 | 00",
                 MalformedPacket,
-                "PINGRESP: the fixed header is followed by 1 bytes that belong to nothing",
+                "PINGRESP: the packet is followed by 1 bytes that belong to nothing",
             ),
             (
                 "[MQTT-3.14.2-2]",
@@ -1159,7 +1159,7 @@ fn disconnect_and_auth_are_refused_for_what_the_specification_forbids() {
                 FIVE,
                 "e0 | 00 00 00",
                 MalformedPacket,
-                "DISCONNECT: the property block is followed by 1 bytes that belong to nothing",
+                "DISCONNECT: the packet is followed by 1 bytes that belong to nothing",
             ),
             (
                 "[MQTT-3.15.2-1]",

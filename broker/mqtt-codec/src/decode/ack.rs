@@ -10,7 +10,7 @@ pub(super) fn short(r: &mut Reader<'_>, version: Version, role: Role) -> Result<
         Version::V5 if !r.is_empty() => r.reason_code(role)?,
         _ => ReasonCode::Success,
     };
-    r.end("the acknowledgement")?;
+    r.end()?;
     Ok(Ack::new(packet_id, reason_code))
 }
 

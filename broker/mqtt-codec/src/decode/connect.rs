@@ -1,7 +1,7 @@
 use super::message::{Forwarded, MessageProperties};
 use crate::property::{Property, sets};
 use crate::reader::{Frame, Reader, topic_name};
-use crate::{Connect, ConnectProperties, DecodeError, Flaw, PacketType, Version, Will};
+use crate::{Connect, ConnectProperties, DecodeError, Flaw, Packet, PacketType, Version, Will};
 use base_types::QoS;
 
 const CLEAN_START: u8 = 0x02;
@@ -12,7 +12,7 @@ const PASSWORD: u8 = 0x40;
 const USER_NAME: u8 = 0x80;
 
 /// CONNECT of any version. `learned` is set as soon as the version is known, whatever comes behind it.
-pub(crate) fn connect(frame: &Frame, learned: &mut Option<Version>) -> Result<Connect, DecodeError> {
+pub(crate) fn connect(frame: &Frame, learned: &mut Option<Version>) -> Result<Option<Packet>, DecodeError> {
     let mut reader = Reader::new(PacketType::Connect, &frame.0);
     let r = &mut reader;
     let version = version(r)?;
@@ -27,8 +27,8 @@ pub(crate) fn connect(frame: &Frame, learned: &mut Option<Version>) -> Result<Co
     let present = |r: &Reader<'_>, flag| flags & flag != 0 && !(version == Version::V3 && r.is_empty());
     let username = if present(r, USER_NAME) { Some(frame.text(r.text("user name")?)) } else { None };
     let password = if present(r, PASSWORD) { Some(frame.bytes(r.binary("password")?)) } else { None };
-    reader.end("the payload")?;
-    Ok(Connect {
+    reader.end()?;
+    Ok(Some(Packet::Connect(Box::new(Connect {
         version,
         clean_start: flags & CLEAN_START != 0,
         keep_alive,
@@ -37,7 +37,7 @@ pub(crate) fn connect(frame: &Frame, learned: &mut Option<Version>) -> Result<Co
         username,
         password,
         properties,
-    })
+    }))))
 }
 
 /// Protocol name and level [MQTT-3.1.2-1], [MQTT-3.1.2-2].
