@@ -12,7 +12,8 @@ use tokio_rustls::server::TlsStream;
 ///
 /// It is owned by one task: reading may have to write (a TLS key update, a WebSocket pong), so the halves must not be polled by two
 /// tasks. After writing, poll `flush` until ready: TLS and WebSocket hold back what the socket did not take, up to 64 KiB, and
-/// report it as written. Nothing is buffered for reading over TCP and WebSocket.
+/// report it as written. Reading goes on with what a flush could not finish, so a task that keeps reading need not poll it again. Nothing is
+/// buffered for reading over TCP and WebSocket.
 #[derive(Debug)]
 pub enum Transport {
     /// Plain TCP.
@@ -72,7 +73,14 @@ macro_rules! delegate {
 
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read(cx, buf))
+        let this = self.get_mut();
+        if let Self::Tls(stream) = this
+            && stream.get_ref().1.wants_write()
+        {
+            // That it fails keeps nobody from reading what has come.
+            let _ = Pin::new(stream.as_mut()).poll_flush(cx);
+        }
+        delegate!(Pin::new(this), stream => stream.poll_read(cx, buf))
     }
 }
 

@@ -11,13 +11,17 @@ use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -238,6 +242,69 @@ proptest! {
 async fn megabytes_pass_through_every_kind_though_the_sockets_fill_up() {
     let chunks: Vec<Vec<u8>> = (0..40).map(|i| vec![i as u8; 100_000]).collect();
     echoed_over_all_kinds(&Pki::new(), &chunks).await;
+}
+
+/// Reads `wanted` bytes from whatever client this is.
+async fn receive(pki: &Pki, kind: TransportKind, stream: TcpStream, wanted: oneshot::Receiver<usize>) {
+    let connector = pki.client(None);
+    match kind {
+        TransportKind::Tcp => receive_plain(stream, wanted).await,
+        TransportKind::Tls => receive_plain(tls_client(&connector, stream).await.unwrap(), wanted).await,
+        TransportKind::Ws => receive_ws(ws_client(stream, "/mqtt", Some("mqtt")).await.unwrap(), wanted).await,
+        TransportKind::Wss => {
+            let stream = tls_client(&connector, stream).await.unwrap();
+            receive_ws(ws_client(stream, "/mqtt", Some("mqtt")).await.unwrap(), wanted).await;
+        }
+    }
+}
+
+async fn receive_plain(mut client: impl AsyncRead + Unpin, wanted: oneshot::Receiver<usize>) {
+    let mut got = vec![0; wanted.await.unwrap()];
+    client.read_exact(&mut got).await.unwrap();
+    assert!(got.iter().all(|byte| *byte == 7));
+}
+
+async fn receive_ws<S: AsyncRead + AsyncWrite + Unpin>(
+    mut client: WebSocketStream<S>,
+    wanted: oneshot::Receiver<usize>,
+) {
+    let (wanted, mut got) = (wanted.await.unwrap(), 0);
+    while got < wanted {
+        got += client.next().await.unwrap().unwrap().len();
+    }
+}
+
+/// A connection task writes and flushes while it can, and then waits for what it can read.
+#[tokio::test]
+async fn reading_goes_on_with_what_a_flush_could_not_finish() {
+    let pki = Pki::new();
+    let tls = pki.server(ClientAuth::None);
+    for kind in [Kind::Tls(tls.clone()), Kind::Ws(ws_options()), Kind::Wss(tls, ws_options())] {
+        let name = kind.transport();
+        let server = Server::new(kind);
+        let stream = server.connect().await;
+        let (written, wanted) = oneshot::channel();
+        let serve = async {
+            let (mut transport, _) = server.accept().await.unwrap();
+            let mut total = 0;
+            // Until the socket is full and neither takes more.
+            poll_fn(|cx| {
+                while let Poll::Ready(n) = Pin::new(&mut transport).poll_write(cx, &[7; 50_000]) {
+                    total += n.unwrap();
+                }
+                assert!(Pin::new(&mut transport).poll_flush(cx).is_pending(), "{name}");
+                Poll::Ready(())
+            })
+            .await;
+            written.send(total).unwrap();
+            transport.read(&mut [0; 10]).await
+        };
+        tokio::select! {
+            () = receive(&pki, name, stream, wanted) => {}
+            read = serve => panic!("{name}: {read:?}"),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("{name}: bytes are held back"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ const MAX_SLICES: usize = 64;
 /// The bytes that binary frames carry; each write is one frame.
 ///
 /// A write takes all of up to 64 KiB or nothing: what the socket does not take of a frame that has begun waits here for `flush` or the next
-/// write. Pings are answered while reading. A peer's Close is answered and ends the stream; a frame that is refused is answered with Close and
+/// write. Reading goes on with that, too, and answers pings. A peer's Close is answered and ends the stream; a frame that is refused is answered with Close and
 /// ends it with [`InvalidData`](io::ErrorKind::InvalidData) and a [`FrameError`](super::FrameError) inside. One task reads and writes.
 #[derive(Debug)]
 pub struct WsStream<S> {
@@ -24,11 +24,21 @@ pub struct WsStream<S> {
     out: Vec<u8>,
     written: usize,
     close_sent: bool,
+    /// Whether the stream underneath may hold bytes back.
+    unflushed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
     pub(crate) fn new(inner: S, early: Vec<u8>, max_frame: u64) -> Self {
-        Self { inner, decoder: Decoder::new(max_frame), early, out: Vec::new(), written: 0, close_sent: false }
+        Self {
+            inner,
+            decoder: Decoder::new(max_frame),
+            early,
+            out: Vec::new(),
+            written: 0,
+            close_sent: false,
+            unflushed: false,
+        }
     }
 
     /// The stream underneath.
@@ -36,7 +46,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
         &self.inner
     }
 
-    /// Writes what has begun, then what we owe in answer to control frames.
+    /// Writes what has begun, then what we owe in answer to control frames, down to the socket.
+    fn poll_drain_and_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same down to the stream underneath.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while self.written < self.out.len() {
@@ -45,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.written += n;
+                self.unflushed = true;
             }
             self.written = 0;
             self.out = Vec::new(); // an idle connection holds no buffer
@@ -63,15 +84,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WsStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while buf.remaining() > 0 {
-            // Answers go out when they can; that they cannot yet does not keep us from reading, and the last ping is the only one that counts.
-            let drained = this.poll_drain(cx);
+            // Answers go out when they can. That they cannot, yet or any more, keeps nobody from reading what has come.
+            let _ = this.poll_drain_and_flush(cx);
             match this.decoder.end() {
                 Some(End::Closed) => break,
                 Some(End::Failed(error)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
                 None => {}
-            }
-            if let Poll::Ready(Err(error)) = drained {
-                return Poll::Ready(Err(error));
             }
             let start = buf.filled().len();
             if this.early.is_empty() {
@@ -130,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WsStream<S> {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        this.unflushed = true;
         if written < header_len + len {
             this.out.reserve_exact(header_len + len - written);
             for slice in frame {
@@ -146,9 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WsStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.inner).poll_flush(cx)
+        self.get_mut().poll_drain_and_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
