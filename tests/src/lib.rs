@@ -5,18 +5,22 @@ pub mod durability;
 pub mod load;
 pub mod wire;
 
+mod client;
 mod daemon;
 mod histogram;
 mod mosquitto;
 mod node;
 mod swarm;
+mod tool;
 mod tracker;
 mod usage;
 
+pub use client::{Client, Message};
 pub use daemon::{Daemon, free_port, loopback, raise_file_limit};
 pub use histogram::Histogram;
 pub use mosquitto::Mosquitto;
 pub use node::{Node, NodeSetup, accepts_clients, hermod};
 pub use swarm::{Event, Swarm, answer};
+pub use tool::{Tool, python, script};
 pub use tracker::{Found, SharedTracker, Tracker};
 pub use usage::Usage;

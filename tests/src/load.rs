@@ -40,7 +40,11 @@ fn connect(
         let batch = (start + count - swarm.len()).min(100);
         for _ in 0..batch {
             let client_id = format!("{prefix}-{}", swarm.len() - start);
-            let connect = wire::Connect { level: target.level, client_id: &client_id, clean, keep_alive: 0 };
+            let connect = if clean {
+                wire::Connect::clean(target.level, &client_id)
+            } else {
+                wire::Connect::persistent(target.level, &client_id)
+            };
             swarm.connect(target.address, &connect)?;
         }
         let (mut connected, mut refused) = (0, None);

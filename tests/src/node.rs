@@ -187,7 +187,7 @@ pub fn accepts_clients(to: SocketAddr) -> bool {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         let mut out = Vec::new();
-        wire::connect(&mut out, &wire::Connect { level: Level::V4, client_id: "ready?", clean: true, keep_alive: 0 });
+        wire::connect(&mut out, &wire::Connect::clean(Level::V4, "ready?"));
         wire::disconnect(&mut out);
         stream.write_all(&out)?;
         let mut answer = [0; 4];

@@ -12,7 +12,7 @@ pub enum Level {
 }
 
 /// What a CONNECT says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Connect<'a> {
     /// The protocol level.
     pub level: Level,
@@ -22,6 +22,37 @@ pub struct Connect<'a> {
     pub clean: bool,
     /// Seconds; 0 turns it off.
     pub keep_alive: u16,
+    /// Seconds that the session outlives the connection; 5.0 only.
+    pub session_expiry: u32,
+    /// The will.
+    pub will: Option<Will<'a>>,
+    /// User name and password.
+    pub login: Option<(&'a str, &'a str)>,
+}
+
+/// The will in a CONNECT, at QoS 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Will<'a> {
+    /// Where it is published to.
+    pub topic: &'a str,
+    /// What it says.
+    pub payload: &'a str,
+    /// Seconds between the end of the connection and the will; 5.0 only.
+    pub delay: u32,
+}
+
+impl<'a> Connect<'a> {
+    /// A transient session, without keep-alive.
+    #[must_use]
+    pub fn clean(level: Level, client_id: &'a str) -> Self {
+        Self { level, client_id, clean: true, keep_alive: 0, session_expiry: 0, will: None, login: None }
+    }
+
+    /// A session that goes on and never expires.
+    #[must_use]
+    pub fn persistent(level: Level, client_id: &'a str) -> Self {
+        Self { clean: false, session_expiry: u32::MAX, ..Self::clean(level, client_id) }
+    }
 }
 
 /// The four acknowledgements, by the first byte of their packet.
@@ -80,21 +111,34 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
-/// Appends a CONNECT. A session of 5.0 that does not start clean never expires, as in 3.1.1.
+/// Appends a CONNECT.
 pub fn connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
-    let mut body = Vec::with_capacity(32 + connect.client_id.len());
+    let v5 = connect.level == Level::V5;
+    let mut flags = u8::from(connect.clean) << 1;
+    let mut body = Vec::with_capacity(64 + connect.client_id.len());
     string(&mut body, b"MQTT");
     body.push(connect.level as u8);
-    body.push(if connect.clean { 2 } else { 0 });
+    let flags_at = body.len();
+    body.push(0);
     body.extend_from_slice(&connect.keep_alive.to_be_bytes());
-    if connect.level == Level::V5 {
-        if connect.clean {
-            body.push(0);
-        } else {
-            body.extend_from_slice(&[5, 0x11, 0xff, 0xff, 0xff, 0xff]);
-        }
+    if v5 {
+        property(&mut body, 0x11, connect.session_expiry);
     }
     string(&mut body, connect.client_id.as_bytes());
+    if let Some(will) = connect.will {
+        flags |= 0b0000_1100;
+        if v5 {
+            property(&mut body, 0x18, will.delay);
+        }
+        string(&mut body, will.topic.as_bytes());
+        string(&mut body, will.payload.as_bytes());
+    }
+    if let Some((name, password)) = connect.login {
+        flags |= 0b1100_0000;
+        string(&mut body, name.as_bytes());
+        string(&mut body, password.as_bytes());
+    }
+    body[flags_at] = flags;
     packet(out, 0x10, &body);
 }
 
@@ -233,6 +277,15 @@ fn receive_maximum(mut rest: &[u8]) -> io::Result<u16> {
         bytes(&mut properties, skip)?;
     }
     Ok(u16::MAX)
+}
+
+/// The only property, four bytes wide; none when it is 0.
+fn property(out: &mut Vec<u8>, id: u8, value: u32) {
+    if value == 0 {
+        return out.push(0);
+    }
+    out.extend_from_slice(&[5, id]);
+    out.extend_from_slice(&value.to_be_bytes());
 }
 
 fn packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {

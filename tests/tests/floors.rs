@@ -1,5 +1,7 @@
 //! The arrows between the crates, as `ARCHITECTURE.md` draws them, read from the manifests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -67,7 +67,8 @@ impl Lab {
         let mut lab = Self { node, fault, swarm: Swarm::new(false)?, cast, random: Random::new(plan.seed), plan };
         for client in 0..PUBLISHERS * 3 + 2 {
             let (client_id, level, clean) = lab.identity(client);
-            let connect = Connect { level, client_id: &client_id, clean, keep_alive: 0 };
+            let connect =
+                if clean { Connect::clean(level, &client_id) } else { Connect::persistent(level, &client_id) };
             lab.swarm.connect(lab.node.mqtt(), &connect)?;
         }
         lab.until("everybody is connected", |cast| cast.all_connected(true))?;
@@ -308,12 +309,12 @@ impl Lab {
 
     fn reconnect(&mut self, client: usize) -> io::Result<()> {
         let (client_id, level, clean) = self.identity(client);
-        let connect = Connect { level, client_id: &client_id, clean, keep_alive: 0 };
+        let connect = if clean { Connect::clean(level, &client_id) } else { Connect::persistent(level, &client_id) };
         self.swarm.reconnect(client, self.node.mqtt(), &connect)
     }
 
     fn visitor(&mut self, client_id: &str) -> io::Result<usize> {
-        let connect = Connect { level: Level::V5, client_id, clean: true, keep_alive: 0 };
+        let connect = Connect::clean(Level::V5, client_id);
         let client = self.swarm.connect(self.node.mqtt(), &connect)?;
         self.call(client, |_, _| {}, |incoming| matches!(incoming, Incoming::ConnAck { code: 0, .. }))?;
         Ok(client)

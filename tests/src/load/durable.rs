@@ -94,7 +94,7 @@ fn drain(swarm: &mut Swarm, target: &Target, sessions: usize, each: u64, figures
     let first = swarm.len();
     for session in 0..sessions {
         let client_id = format!("load-session-{session}");
-        let connect = wire::Connect { level: target.level, client_id: &client_id, clean: false, keep_alive: 0 };
+        let connect = wire::Connect::persistent(target.level, &client_id);
         swarm.connect(target.address, &connect)?;
     }
     let mut tracker = Tracker::new(sessions, sessions);
