@@ -1,4 +1,4 @@
-use base_types::{TenantId, WallMs};
+use base_types::{TenantId, TopicName, WallMs};
 use std::ops::Range;
 
 /// The first byte of every key. Persisted: a number is never given another meaning.
@@ -41,6 +41,13 @@ pub(crate) fn retained_key(tenant: &TenantId, topic: &str) -> Vec<u8> {
 /// How many bytes of a retained key name the tenant.
 pub(crate) fn tenant_prefix_len(key: &[u8]) -> usize {
     key.get(1).map_or(0, |&len| 2 + usize::from(len)).min(key.len())
+}
+
+/// The topic of a retained key.
+pub(crate) fn topic(key: &[u8]) -> Option<TopicName> {
+    let levels = key.get(tenant_prefix_len(key)..)?;
+    let text = levels.iter().map(|&b| if b == SEPARATOR { b'/' } else { b }).collect();
+    TopicName::new(String::from_utf8(text).ok()?).ok()
 }
 
 /// The key that says when a retained message expires.
@@ -90,6 +97,7 @@ mod tests {
             let key = retained_key(&t, &a);
             prop_assert_eq!(key.starts_with(&tenant_prefix(&u)), t == u);
             prop_assert_eq!(&key[..tenant_prefix_len(&key)], &tenant_prefix(&t)[..]);
+            prop_assert_eq!(topic(&key), TopicName::new(a).ok());
         }
 
         #[test]

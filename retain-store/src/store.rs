@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use base_kv_api::{KvError, MutateError, RangeClient, Visit};
 use base_types::{Clock, Message, TenantId, TopicFilter, TopicName};
 use bytes::{Bytes, BytesMut};
-use retain_api::{RetainError, RetainFuture, RetainService};
+use retain_api::{Page, RetainError, RetainFuture, RetainService};
 use std::sync::Arc;
 
 /// The settings of the retained messages.
@@ -25,6 +25,8 @@ pub struct RetainStore {
     config: RetainConfig,
 }
 
+/// So many keys are looked at for one page: a few milliseconds.
+const LOOKS_MAX: usize = 5_000;
 /// So many messages go in one purge.
 const PURGE_MAX: u64 = 1000;
 
@@ -64,31 +66,58 @@ impl RetainService for RetainStore {
         after: Option<&TopicName>,
         max: usize,
     ) -> Result<Vec<Arc<Message>>, RetainError> {
-        let mut found = Vec::new();
+        let Page { mut messages, mut next } = self.page(tenant, filter, after, max)?;
+        while messages.len() < max
+            && let Some(after) = next
+        {
+            let page = self.page(tenant, filter, Some(&after), max - messages.len())?;
+            messages.extend(page.messages);
+            next = page.next;
+        }
+        Ok(messages)
+    }
+
+    fn page(
+        &self,
+        tenant: &TenantId,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        max: usize,
+    ) -> Result<Page, RetainError> {
+        let mut messages = Vec::new();
         if max == 0 || self.figures.topics() == 0 {
-            return Ok(found);
+            return Ok(Page::default());
         }
         let now = self.clock.wall();
+        let mut tired = None;
         let mut copies = BytesMut::new();
         let read = self.range.read(&schema::tenant_prefix(tenant), &mut |keys| {
-            Walk::new(tenant, filter, after).run(keys, &mut |_, value| {
+            tired = Walk::new(tenant, filter, after).run(keys, LOOKS_MAX, &mut |_, value| {
                 // Messages of a page share buffers: one allocation for up to 64 of them.
                 if copies.capacity() < value.len() {
-                    copies.reserve(value.len() * (1 + found.len().min(63)));
+                    copies.reserve(value.len() * (1 + messages.len().min(63)));
                 }
                 copies.extend_from_slice(value);
                 match Message::decode(copies.split().freeze()) {
                     Ok(message) if message.is_expired(now) => {}
-                    Ok(message) => found.push(Arc::new(message)),
+                    Ok(message) => messages.push(Arc::new(message)),
                     Err(error) => tracing::error!(%error, "a retained message can't be read"),
                 }
-                if found.len() < max { Visit::More } else { Visit::Enough }
-            })
+                if messages.len() < max { Visit::More } else { Visit::Enough }
+            })?;
+            Ok(())
         });
-        match read {
-            Ok(()) => Ok(found),
-            Err(KvError { doing, cause }) => Err(RetainError::Unavailable { cause: format!("{doing}: {cause}") }),
+        if let Err(KvError { doing, cause }) = read {
+            return Err(RetainError::Unavailable { cause: format!("{doing}: {cause}") });
         }
+        let next = match (messages.last(), tired) {
+            (Some(last), _) if messages.len() == max => Some(last.topic.clone()),
+            (_, Some(key)) => Some(schema::topic(&key).ok_or_else(|| RetainError::Unavailable {
+                cause: "the key of a retained message can't be read".to_owned(),
+            })?),
+            (_, None) => None,
+        };
+        Ok(Page { messages, next })
     }
 
     fn topic_count(&self) -> usize {

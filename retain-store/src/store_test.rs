@@ -138,3 +138,26 @@ async fn a_restart_finds_what_was_retained() {
     assert_eq!(store.collect_expired().await, Ok(1));
     assert_eq!(payloads(&store, "a/#"), ["2"]);
 }
+
+#[tokio::test]
+async fn a_page_looks_at_so_much_and_no_more() {
+    let (store, ..) = store(RetainConfig::default());
+    for i in 0..12_000 {
+        retain(&store, message(&format!("a/{i:05}/b"), "b", None)).await.unwrap();
+    }
+    retain(&store, message("a/11500/c", "c", None)).await.unwrap();
+    let filter = TopicFilter::new("a/+/c").unwrap();
+    let (mut found, mut after) = (Vec::new(), None);
+    let mut pages = 0;
+    loop {
+        let page = store.page(&tenant("t"), &filter, after.as_ref(), 10).unwrap();
+        found.extend(page.messages);
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found.len(), pages), (1, 3));
+    assert_eq!(payloads(&store, "a/+/c"), ["c"]);
+}

@@ -50,20 +50,23 @@ impl<'a> Walk<'a> {
         Self { levels, tenant_len: tenant_key.len(), keys: start..end }
     }
 
-    /// Visits what matches, in key order, until the visitor has enough.
+    /// Visits what matches, in key order, until the visitor has enough. Looks at `looks` keys at most; answers the last of them when it
+    /// stopped for that.
     pub(crate) fn run(
         mut self,
         keys: &dyn KvRead,
+        mut looks: usize,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
-    ) -> Result<(), KvError> {
+    ) -> Result<Option<Vec<u8>>, KvError> {
         if !self.levels.iter().any(|level| is_wildcard(level)) {
             if self.keys.start < self.keys.end
                 && let Some(value) = keys.get(&self.keys.start)?
             {
                 visit(&self.keys.start, &value);
             }
-            return Ok(());
+            return Ok(None);
         }
+        let mut tired = None;
         let mut leaped = true;
         while leaped && self.keys.start < self.keys.end {
             leaped = false;
@@ -71,24 +74,32 @@ impl<'a> Walk<'a> {
             let start = next.clone();
             let mut skipped = 0;
             keys.scan(&start..&self.keys.end, &mut |key, value| {
-                if key < next.as_slice() {
+                looks = looks.saturating_sub(1);
+                let wanted = if key < next.as_slice() {
                     skipped += 1;
                     leaped = skipped > NEAR;
-                    return if leaped { Visit::Enough } else { Visit::More };
-                }
-                skipped = 0;
-                match self.step(key) {
-                    Step::Match => visit(key, value),
-                    Step::Leap(to) => {
-                        next = to;
-                        Visit::More
+                    if leaped { Visit::Enough } else { Visit::More }
+                } else {
+                    skipped = 0;
+                    match self.step(key) {
+                        Step::Match => visit(key, value),
+                        Step::Leap(to) => {
+                            next = to;
+                            Visit::More
+                        }
+                        Step::End => Visit::Enough,
                     }
-                    Step::End => Visit::Enough,
+                };
+                if looks == 0 && (leaped || wanted == Visit::More) {
+                    tired = Some(key.to_vec());
+                    leaped = false;
+                    return Visit::Enough;
                 }
+                wanted
             })?;
             self.keys.start = next;
         }
-        Ok(())
+        Ok(tired)
     }
 
     fn step(&self, key: &[u8]) -> Step {
@@ -178,15 +189,22 @@ mod tests {
         keys
     }
 
-    fn walk(keys: &dyn KvRead, filter: &TopicFilter, after: Option<&TopicName>, max: usize) -> Vec<String> {
+    /// What a walk finds, and the topic after which it goes on when it looked at too much.
+    fn walk(
+        keys: &dyn KvRead,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        max: usize,
+        looks: usize,
+    ) -> (Vec<String>, Option<TopicName>) {
         let mut found = Vec::new();
-        Walk::new(&tenant(), filter, after)
-            .run(keys, &mut |_, value| {
+        let tired = Walk::new(&tenant(), filter, after)
+            .run(keys, looks, &mut |_, value| {
                 found.push(String::from_utf8(value.to_vec()).unwrap().strip_prefix("t:").unwrap().to_owned());
                 if found.len() < max { Visit::More } else { Visit::Enough }
             })
             .unwrap();
-        found
+        (found, tired.map(|key| crate::schema::topic(&key).unwrap()))
     }
 
     fn topics() -> impl Strategy<Value = String> {
@@ -201,25 +219,27 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
-        /// Against the matching rule of `base-types`, in pages of any size.
+        /// Against the matching rule of `base-types`, in pages of any size and with any patience.
         #[test]
         fn pages_together_are_what_matches(
             topics in prop::collection::btree_set(topics(), 0..60),
             filter in filters(),
             page in 1usize..5,
+            looks in 1usize..20,
         ) {
             let topics: Vec<_> = topics.into_iter().collect();
             let keys = keys_of(&topics);
             let mut want: Vec<_> = topics.into_iter().filter(|topic| filter_matches(filter.as_str(), topic)).collect();
             want.sort_by_key(|topic| retained_key(&tenant(), topic));
-            prop_assert_eq!(&walk(&keys, &filter, None, usize::MAX), &want);
-            let mut paged: Vec<String> = Vec::new();
+            prop_assert_eq!(walk(&keys, &filter, None, usize::MAX, usize::MAX), (want.clone(), None));
+            let (mut paged, mut after): (Vec<String>, _) = (Vec::new(), None);
             loop {
-                let after = paged.last().map(|topic| TopicName::new(topic.as_str()).unwrap());
-                let next = walk(&keys, &filter, after.as_ref(), page);
-                let last = next.len() < page;
-                paged.extend(next);
-                if last {
+                let (found, tired) = walk(&keys, &filter, after.as_ref(), page, looks);
+                prop_assert!(found.len() <= page && found.len() <= looks);
+                let full = found.len() == page;
+                paged.extend(found);
+                after = if full { paged.last().map(|topic| TopicName::new(topic.as_str()).unwrap()) } else { tired };
+                if after.is_none() {
                     break;
                 }
             }
@@ -232,7 +252,7 @@ mod tests {
         let topics: Vec<_> = (0..100).flat_map(|i| (0..100).map(move |j| format!("a/{i:02}/{j:02}"))).collect();
         let keys = Counting { keys: keys_of(&topics), visited: Cell::default() };
         let filter = TopicFilter::new("a/+/42").unwrap();
-        assert_eq!(walk(&keys, &filter, None, usize::MAX).len(), 100);
+        assert_eq!(walk(&keys, &filter, None, usize::MAX, usize::MAX).0.len(), 100);
         // For each of the hundred: its match, and what is read on behind it and before it.
         assert!(keys.visited.get() < 100 * 2 * (NEAR + 3), "{}", keys.visited.get());
     }

@@ -26,6 +26,15 @@ pub enum RetainError {
     },
 }
 
+/// Some of the retained messages that match a filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The messages, in the order of topics.
+    pub messages: Vec<Arc<Message>>,
+    /// What to ask for `after` to get the next page; `None` when there is none.
+    pub next: Option<TopicName>,
+}
+
 /// The future of a change. The change is in the queue of its range as soon as the call returned, in the order of the calls.
 pub type RetainFuture = Pin<Box<dyn Future<Output = Result<(), RetainError>> + Send>>;
 
@@ -47,6 +56,24 @@ pub trait RetainService: Send + Sync + 'static {
         after: Option<&TopicName>,
         max: usize,
     ) -> Result<Vec<Arc<Message>>, RetainError>;
+
+    /// As [`RetainService::matches`], but bounded in what one call looks at and not only in what it finds: for a thread that others
+    /// wait for. A page may be empty and have a next one.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn page(
+        &self,
+        tenant: &TenantId,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        max: usize,
+    ) -> Result<Page, RetainError> {
+        let messages = self.matches(tenant, filter, after, max)?;
+        let full = messages.len() == max;
+        let next = messages.last().filter(|_| full).map(|last| last.topic.clone());
+        Ok(Page { messages, next })
+    }
 
     /// How many topics have a retained message.
     fn topic_count(&self) -> usize;
