@@ -106,11 +106,19 @@ impl PublishParts<'_> {
         if version < Version::V5 {
             return Lengths { remaining, properties: None };
         }
+        let bare = self.message_expiry_interval.is_none() && self.topic_alias.is_none();
+        let properties = if bare && self.subscription_identifiers.is_empty() { 0 } else { self.own_properties_len() }
+            + self.forwarded.len();
+        Lengths { remaining: remaining + varint::len(properties) + properties, properties: Some(properties) }
+    }
+
+    /// Of the properties that are this PUBLISH's own, in bytes.
+    #[inline(never)]
+    fn own_properties_len(&self) -> usize {
         let expiry = if self.message_expiry_interval.is_some() { 5 } else { 0 };
         let alias = if self.topic_alias.is_some() { 3 } else { 0 };
         let identifiers: usize = self.subscription_identifiers.iter().map(|id| 1 + varint::len(*id as usize)).sum();
-        let properties = expiry + alias + identifiers + self.forwarded.len();
-        Lengths { remaining: remaining + varint::len(properties) + properties, properties: Some(properties) }
+        expiry + alias + identifiers
     }
 
     #[inline]
@@ -139,6 +147,7 @@ impl PublishParts<'_> {
         }
     }
 
+    #[inline(never)]
     fn put_properties(&self, length: usize, out: &mut BytesMut) {
         let put_varint = |out: &mut BytesMut, value| {
             let (word, n) = varint::word(value);

@@ -62,6 +62,56 @@ impl ReasonCode {
 
     /// Whether `packet` can carry it when it is sent to `receiver` (the tables of 5.0 §3).
     #[rustfmt::skip]
+    /// Its name in metrics and logs, which never changes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::GrantedQoS1 => "granted_qos1",
+            Self::GrantedQoS2 => "granted_qos2",
+            Self::DisconnectWithWill => "disconnect_with_will",
+            Self::NoMatchingSubscribers => "no_matching_subscribers",
+            Self::NoSubscriptionExisted => "no_subscription_existed",
+            Self::ContinueAuthentication => "continue_authentication",
+            Self::ReAuthenticate => "re_authenticate",
+            Self::UnspecifiedError => "unspecified_error",
+            Self::MalformedPacket => "malformed_packet",
+            Self::ProtocolError => "protocol_error",
+            Self::ImplementationSpecificError => "implementation_specific_error",
+            Self::UnsupportedProtocolVersion => "unsupported_protocol_version",
+            Self::ClientIdentifierNotValid => "client_identifier_not_valid",
+            Self::BadUserNameOrPassword => "bad_user_name_or_password",
+            Self::NotAuthorized => "not_authorized",
+            Self::ServerUnavailable => "server_unavailable",
+            Self::ServerBusy => "server_busy",
+            Self::Banned => "banned",
+            Self::ServerShuttingDown => "server_shutting_down",
+            Self::BadAuthenticationMethod => "bad_authentication_method",
+            Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::SessionTakenOver => "session_taken_over",
+            Self::TopicFilterInvalid => "topic_filter_invalid",
+            Self::TopicNameInvalid => "topic_name_invalid",
+            Self::PacketIdentifierInUse => "packet_identifier_in_use",
+            Self::PacketIdentifierNotFound => "packet_identifier_not_found",
+            Self::ReceiveMaximumExceeded => "receive_maximum_exceeded",
+            Self::TopicAliasInvalid => "topic_alias_invalid",
+            Self::PacketTooLarge => "packet_too_large",
+            Self::MessageRateTooHigh => "message_rate_too_high",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::AdministrativeAction => "administrative_action",
+            Self::PayloadFormatInvalid => "payload_format_invalid",
+            Self::RetainNotSupported => "retain_not_supported",
+            Self::QoSNotSupported => "qos_not_supported",
+            Self::UseAnotherServer => "use_another_server",
+            Self::ServerMoved => "server_moved",
+            Self::SharedSubscriptionsNotSupported => "shared_subscriptions_not_supported",
+            Self::ConnectionRateExceeded => "connection_rate_exceeded",
+            Self::MaximumConnectTime => "maximum_connect_time",
+            Self::SubscriptionIdentifiersNotSupported => "subscription_identifiers_not_supported",
+            Self::WildcardSubscriptionsNotSupported => "wildcard_subscriptions_not_supported",
+        }
+    }
+
     pub(crate) fn is_legal_in(self, packet: PacketType, receiver: Role) -> bool {
         use ReasonCode::*;
         let to_server = receiver == Role::Server;
