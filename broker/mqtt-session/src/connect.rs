@@ -9,7 +9,7 @@ use crate::{Action, AttachRequest, AuthOutcome, AuthRequest, CloseReason, Settin
 use base_types::{ClientId, QoS, WallMs};
 use bytes::Bytes;
 use bytestring::ByteString;
-use inbox_api::{Attached, PendingWill, packet_id_of};
+use inbox_api::{Attached, PendingWill, WillFate, packet_id_of};
 use mqtt_codec::{Ack, ConnAck, ConnAckProperties, Connect, Packet, ReasonCode, Version};
 use std::borrow::Cow;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -302,7 +302,14 @@ impl Session {
             reason_code: ReasonCode::Success,
             properties: if self.is_v5() { properties } else { ConnAckProperties::default() },
         };
-        out.push(Action::Send(Packet::ConnAck(Box::new(connack))));
+        let connack = Packet::ConnAck(Box::new(connack));
+        if !self.sender.fits(&connack) {
+            let reason = ReasonCode::PacketTooLarge;
+            self.refuse(reason, Cow::Borrowed(""), out);
+            self.end(CloseReason::Refused(reason), WillFate::Discard, None, out);
+            return Ok(());
+        }
+        out.push(Action::Send(connack));
 
         if attached.version.is_some() {
             self.inbox = Some(Box::new(InboxLink {
@@ -353,7 +360,7 @@ impl Session {
                 None
             },
             authentication_method: self.auth.as_ref().map(|state| state.method.clone()),
-            authentication_data: connecting.auth_data.clone(),
+            authentication_data: self.auth.as_ref().and(connecting.auth_data.clone()),
             ..ConnAckProperties::default()
         }
     }

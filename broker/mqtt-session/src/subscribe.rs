@@ -5,7 +5,7 @@ use crate::session::Session;
 use crate::{Action, OpId, SubscribeEntry, SubscribeOutcome, UnsubscribeOutcome};
 use base_types::{MatchKind, PacketId, SubscriptionFilter, SubscriptionOptions};
 use bytestring::ByteString;
-use mqtt_codec::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Version};
+use mqtt_codec::{Packet, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe};
 use std::num::NonZeroU32;
 
 impl Session {
@@ -154,11 +154,9 @@ impl Session {
         self.send_codes(Packet::UnsubAck(UnsubAck { packet_id, reason_codes, properties: None }), out)
     }
 
-    /// These are the packets whose size the client decides: one that it can't take is not sent [MQTT-3.1.2-24].
+    /// These are the packets whose size the client decides.
     fn send_codes(&self, packet: Packet, out: &mut Vec<Action>) -> Result<(), Fault> {
-        if let Some(max) = self.sender.max_packet_size
-            && mqtt_codec::encoded_len(&packet, Version::V5).is_ok_and(|len| len > max.get() as usize)
-        {
+        if !self.sender.fits(&packet) {
             return Err(Fault::new(ReasonCode::PacketTooLarge, "the answer is above Maximum Packet Size"));
         }
         out.push(Action::Send(packet));

@@ -14,7 +14,7 @@ pub(crate) use window::{Flight, Window};
 
 use crate::{Action, Alias, Delivery, DropReason};
 use base_types::{PacketId, QoS, WallMs};
-use mqtt_codec::{PublishParts, Version};
+use mqtt_codec::{Packet, PublishParts, Version};
 use std::num::NonZeroU32;
 
 /// How messages are put to this client.
@@ -38,6 +38,12 @@ impl Sender {
         // Without an alias, or with the best one: a message that fits in either way is sent in that way.
         let alias = self.aliases.as_ref().and_then(|aliases| aliases.known(&delivery.message.topic));
         if publish_size(delivery, alias) <= max.get() as usize { Ok(()) } else { Err(DropReason::PacketTooLarge) }
+    }
+
+    /// Whether the client takes a packet of this size [MQTT-3.1.2-24].
+    pub(crate) fn fits(&self, packet: &Packet) -> bool {
+        self.max_packet_size
+            .is_none_or(|max| mqtt_codec::encoded_len(packet, Version::V5).is_ok_and(|len| len <= max.get() as usize))
     }
 
     /// A PUBLISH that [`Sender::judge`] let through.

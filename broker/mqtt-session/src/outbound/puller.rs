@@ -88,9 +88,11 @@ impl Puller {
         Some(self.requested)
     }
 
-    /// The mark as it is when the connection ends: what was reserved and not sent will be sent for the first time later.
+    /// The mark as it is when the connection ends, if entries that were not sent lie below it: they will be sent for the first time
+    /// later. What is not queued yet needs no word, the inbox cuts the mark there.
     pub(crate) fn give_back(&self, next: u64) -> Option<u64> {
         let exact = next.max(self.dup_below);
-        (exact < self.requested).then_some(exact)
+        let unsent = self.more || self.fetching || !self.ready.is_empty();
+        (unsent && exact < self.requested).then_some(exact)
     }
 }

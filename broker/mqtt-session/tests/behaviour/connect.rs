@@ -465,6 +465,19 @@ fn response_information_is_only_for_those_who_asked() {
     assert_eq!(connack(&rig.event(Event::Attached(Ok(nothing_attached())))).properties.response_information, None);
 }
 
+/// [MQTT-3.1.2-24]
+#[test]
+fn a_client_that_can_not_take_connack_is_refused_in_what_it_takes() {
+    let mut rig = Rig::new(Settings::default());
+    let mut connect = connect(Version::V5);
+    connect.properties.maximum_packet_size = NonZeroU32::new(10);
+    let out = rig.connect_with(connect, fresh_inbox());
+    let refused = connack(&out);
+    assert_eq!(refused.reason_code, ReasonCode::PacketTooLarge);
+    assert_eq!(refused.properties, mqtt_codec::ConnAckProperties::default());
+    assert!(matches!(out[1..], [Action::Detach { will: WillFate::Discard, .. }, Action::Close(_)]), "{out:?}");
+}
+
 #[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<mqtt_session::Session>() <= 512, "{}", size_of::<mqtt_session::Session>());

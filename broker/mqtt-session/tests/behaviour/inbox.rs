@@ -199,6 +199,7 @@ fn the_end_of_a_connection_commits_what_happened_and_gives_back_what_was_not_sen
     let mut rig = ready();
     rig.event(Event::Fetched(vec![entry(1, QoS::AtLeastOnce), entry(2, QoS::AtLeastOnce)]));
     rig.event_only(Event::Packet(Packet::PubAck(ack(1))));
+    rig.event_only(Event::Queued);
     let out = rig.packet(disconnect(ReasonCode::Success));
     let [Action::Commit { op: None, commit }, Action::Detach { .. }, Action::Close(_)] = &out[..] else {
         panic!("{out:?}")
