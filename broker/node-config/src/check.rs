@@ -2,7 +2,7 @@
 
 use crate::{
     AllowAnonymous, ClientAuth, ClusterConfig, Durability, Engine, Listener, NodeConfig, ProxyProtocolMode, Source,
-    Sources, Violation, Warning,
+    Sources, StoreConfig, Violation, Warning,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -195,13 +195,17 @@ impl Check<'_> {
             let message = "has no effect: clustering is not available in this version, this node runs alone".into();
             self.warnings.push(Warning { key: "clusterConfig".into(), source, message });
         }
-        for store in ["distWorkerConfig", "inboxStoreConfig", "retainStoreConfig"] {
-            let key = format!("stateStoreConfig.{store}.votersPerRange");
-            if self.sources.of(&key) != Source::Default {
-                self.warn(
-                    &key,
-                    "has no effect: a node alone is one voter, and clustering is not available in this version",
-                );
+        let stores = &self.config.state_store;
+        for (store, config) in [
+            ("distWorkerConfig", &stores.dist_worker),
+            ("inboxStoreConfig", &stores.inbox_store),
+            ("retainStoreConfig", &stores.retain_store),
+        ] {
+            if *config != StoreConfig::default() {
+                let key = format!("stateStoreConfig.{store}.votersPerRange");
+                let message =
+                    "has no effect: a node alone is one voter, and clustering is not available in this version";
+                self.warn(&key, message);
             }
         }
     }

@@ -67,6 +67,7 @@ fn node_yml_has_every_key_with_its_default() {
     let path = repository().join("conf/node.yml");
     let loaded = load(&Inputs { file: Some(path.clone()), ..Inputs::default() }).unwrap();
     assert_eq!(loaded.config, NodeConfig::default());
+    assert_eq!(loaded.warnings, []);
     let printed: serde_yaml::Value = serde_yaml::from_str(&NodeConfig::default().print(&Default::default())).unwrap();
     let shipped: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(printed, shipped);
