@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Insert(InsertCommand),
     Commit {
         version: SessionVersion,
+        mark: u64,
         commit: Commit,
     },
     /// Detaches inboxes of earlier runs, looking only at incarnations from `from` on, and only at `max` of them.
@@ -275,10 +276,12 @@ fn read_insert(mut r: Reader) -> Result<InsertCommand, WireError> {
     Ok(InsertCommand { tenant, origin, receivers, cost, expires_at, body: r.rest() })
 }
 
-pub(crate) fn commit(version: SessionVersion, commit: &Commit) -> Bytes {
+/// `mark` numbers the commits of a connection in the order of the calls.
+pub(crate) fn commit(version: SessionVersion, mark: u64, commit: &Commit) -> Bytes {
     let capacity = 40 + 5 * (commit.done.len() + commit.received.len()) + 3 * commit.released_inbound.len();
     let mut out = begin(COMMIT, capacity);
     put_version(&mut out, version);
+    put_varint(&mut out, mark);
     put_numbers(&mut out, commit.done.iter().copied());
     put_numbers(&mut out, commit.received.iter().copied());
     put_varint(&mut out, commit.sent_upto.unwrap_or(0));
@@ -353,7 +356,7 @@ impl Command {
                 version: read_version(&mut r)?,
                 filters: read_list(&mut r, SubscriptionFilter::decode)?,
             },
-            COMMIT => Self::Commit { version: read_version(&mut r)?, commit: read_commit(&mut r)? },
+            COMMIT => Self::Commit { version: read_version(&mut r)?, mark: r.varint()?, commit: read_commit(&mut r)? },
             DETACH_RUNS => Self::DetachRuns {
                 current: NodeIncarnation { node: NodeId(r.u64()?), incarnation: Incarnation(r.varint()?) },
                 from: r.varint()?,
@@ -396,7 +399,7 @@ mod tests {
             let version = SessionVersion { incarnation: version.0, attach: version.1 };
             let released_inbound = released.into_iter().filter_map(PacketId::new).collect();
             let sent = Commit { done, received, sent_upto, released_inbound };
-            let Ok(Command::Commit { version: v, commit: read }) = Command::decode(commit(version, &sent)) else {
+            let Ok(Command::Commit { version: v, mark: 7, commit: read }) = Command::decode(commit(version, 7, &sent)) else {
                 panic!("no commit")
             };
             prop_assert_eq!((v, read), (version, sent));

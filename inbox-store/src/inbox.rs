@@ -1,6 +1,7 @@
 use crate::corrupt;
 use crate::ledger::Ledger;
 use crate::schema::body::BodyId;
+use crate::schema::cursor::Queue;
 use crate::schema::entry::{self, EntryBody, EntryHead};
 use crate::schema::inbox::{Holder, InboxRecord};
 use crate::schema::{cursor, inbox as inbox_key};
@@ -20,12 +21,7 @@ pub(crate) struct Inbox {
     pub(crate) tag: u32,
     pub(crate) record: InboxRecord,
     pub(crate) seqs: Seqs,
-    /// Entries below may have been sent; ahead of the queue while a connection marks ahead.
-    pub(crate) sent_upto: u64,
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-    /// Entries whose body is shared with other inboxes.
-    pub(crate) shared: u64,
+    pub(crate) queue: Queue,
     /// `seqs.next()` when the cursor was written last.
     pub(crate) saved_next: u64,
     /// Entries in the PUBREL phase, in the order of their PUBRECs.
@@ -60,10 +56,7 @@ impl Inbox {
             tag,
             record,
             seqs: Seqs::default(),
-            sent_upto: 0,
-            messages: 0,
-            bytes: 0,
-            shared: 0,
+            queue: Queue::default(),
             saved_next: Seqs::default().next(),
             released: VecDeque::new(),
             inbound: BTreeSet::new(),
@@ -87,24 +80,25 @@ impl Inbox {
 
     pub(crate) fn save_cursor(&mut self, space: &mut dyn KvSpace) {
         let mut value = Vec::with_capacity(40);
-        cursor::encode(&self.seqs, self.sent_upto, self.messages, self.bytes, self.shared, &mut value);
+        cursor::encode(&self.seqs, &self.queue, &mut value);
         space.put(&cursor::key(self.incarnation()), &value);
         self.saved_next = self.seqs.next();
     }
 
-    /// A connection ended: what was not queued by then was not sent.
+    /// A connection ended: what was not queued by then was not sent, and the next one counts its commits anew.
     pub(crate) fn cut_sent(&mut self, space: &mut dyn KvSpace) {
-        if self.sent_upto > self.seqs.next() {
-            self.sent_upto = self.seqs.next();
+        let sent_upto = self.queue.sent_upto.min(self.seqs.next());
+        if sent_upto != self.queue.sent_upto || self.queue.mark != 0 {
+            (self.queue.sent_upto, self.queue.mark) = (sent_upto, 0);
             self.save_cursor(space);
         }
     }
 
     /// Counts an entry in.
     pub(crate) fn account(&mut self, cost: u64, shared: bool) {
-        self.messages += 1;
-        self.bytes += cost;
-        self.shared += u64::from(shared);
+        self.queue.messages += 1;
+        self.queue.bytes += cost;
+        self.queue.shared += u64::from(shared);
     }
 
     /// Queues an entry and tells its number.
@@ -141,9 +135,9 @@ impl Inbox {
             None => Self::read_account(&key, space)?,
         };
         self.seqs.remove(seq);
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(cost);
-        self.shared = self.shared.saturating_sub(u64::from(body.is_some()));
+        self.queue.messages = self.queue.messages.saturating_sub(1);
+        self.queue.bytes = self.queue.bytes.saturating_sub(cost);
+        self.queue.shared = self.queue.shared.saturating_sub(u64::from(body.is_some()));
         ledger.stats.queued_messages = ledger.stats.queued_messages.saturating_sub(1);
         ledger.stats.queued_bytes = ledger.stats.queued_bytes.saturating_sub(cost);
         space.delete(&key);
@@ -178,8 +172,8 @@ impl Inbox {
             },
             expires_at: self.record.expires_at(),
             subscriptions: self.subscriptions,
-            messages: self.messages,
-            bytes: self.bytes,
+            messages: self.queue.messages,
+            bytes: self.queue.bytes,
         }
     }
 

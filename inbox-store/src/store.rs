@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
@@ -41,6 +42,8 @@ pub struct InboxStore {
     deadline: Duration,
     expired: Arc<Mutex<ExpiredEntries>>,
     attaching: Attaching,
+    /// Numbers commits in the order of the calls.
+    commits: AtomicU64,
     timer: AbortHandle,
 }
 
@@ -60,7 +63,16 @@ impl InboxStore {
         };
         let timer = tokio::spawn(task.run()).abort_handle();
         let deadline = handle.shared.state.lock().config().deadline;
-        Arc::new(Self { range, handle, clock, deadline, expired, attaching: Attaching::default(), timer })
+        Arc::new(Self {
+            range,
+            handle,
+            clock,
+            deadline,
+            expired,
+            attaching: Attaching::default(),
+            commits: AtomicU64::new(1),
+            timer,
+        })
     }
 
     /// As [`InboxHandle::listen`].
@@ -298,7 +310,8 @@ impl InboxService for InboxStore {
         if commit.is_empty() {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let command = command::commit(version, &commit);
+        let mark = self.commits.fetch_add(1, Ordering::Relaxed);
+        let command = command::commit(version, mark, &commit);
         let first = self.range.mutate(ROUTE, command.clone());
         let (range, deadline) = (self.range.clone(), self.deadline);
         Box::pin(async move {

@@ -1,5 +1,5 @@
 //! Where a queue stands. Layout: `kind(1) incarnation(8)` →
-//! `format(1) first next sent_upto messages bytes shared gaps [(before length)…]`, varints.
+//! `format(1) first next sent_upto mark messages bytes shared gaps [(before length)…]`, varints.
 //!
 //! It is written whenever an entry goes, and after every [`EVERY`] entries that came, so that a start reads at most that many entries of
 //! each inbox: what came after `next` of the cursor. Gaps are what went out of order; when there are more than [`GAPS_MAX`],
@@ -23,10 +23,19 @@ pub(crate) struct Cursor {
     pub(crate) seqs: Seqs,
     /// Whether `seqs` knows its gaps.
     pub(crate) gaps_known: bool,
+    pub(crate) queue: Queue,
+}
+
+/// What is known of a queue beside its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queue {
+    /// Entries below may have been sent; ahead of the queue while a connection marks ahead.
     pub(crate) sent_upto: u64,
+    /// Which commit of the connection said so: one that is tried again must not undo a later one.
+    pub(crate) mark: u64,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
-    /// Entries whose body is shared.
+    /// Entries whose body is shared with other inboxes.
     pub(crate) shared: u64,
 }
 
@@ -34,9 +43,10 @@ pub(crate) fn key(incarnation: u64) -> [u8; 9] {
     below(KeyKind::Cursor, incarnation)
 }
 
-pub(crate) fn encode(seqs: &Seqs, sent_upto: u64, messages: u64, bytes: u64, shared: u64, out: &mut Vec<u8>) {
+pub(crate) fn encode(seqs: &Seqs, queue: &Queue, out: &mut Vec<u8>) {
+    let Queue { sent_upto, mark, messages, bytes, shared } = *queue;
     out.put_u8(FORMAT);
-    for value in [seqs.first(), seqs.next(), sent_upto, messages, bytes, shared] {
+    for value in [seqs.first(), seqs.next(), sent_upto, mark, messages, bytes, shared] {
         put_varint(out, value);
     }
     if seqs.gaps().len() > GAPS_MAX {
@@ -61,7 +71,13 @@ pub(crate) fn decode(value: Bytes) -> Result<Cursor, WireError> {
     if first > next {
         return Err(WireError::Invalid { what: "the first entry of a queue", value: first });
     }
-    let (sent_upto, messages, bytes, shared) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?);
+    let queue = Queue {
+        sent_upto: r.varint()?,
+        mark: r.varint()?,
+        messages: r.varint()?,
+        bytes: r.varint()?,
+        shared: r.varint()?,
+    };
     let gaps = r.varint()?;
     let mut seqs = Seqs::between(first, next);
     if gaps != GAPS_UNKNOWN {
@@ -73,7 +89,7 @@ pub(crate) fn decode(value: Bytes) -> Result<Cursor, WireError> {
         }
     }
     r.finish()?;
-    Ok(Cursor { seqs, gaps_known: gaps != GAPS_UNKNOWN, sent_upto, messages, bytes, shared })
+    Ok(Cursor { seqs, gaps_known: gaps != GAPS_UNKNOWN, queue })
 }
 
 #[cfg(test)]
@@ -83,15 +99,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cursors_round_trip(removed in prop::collection::vec(1u64..40, 0..20), rest in any::<(u64, u64, u64, u64)>()) {
+        fn cursors_round_trip(removed in prop::collection::vec(1u64..40, 0..20), rest in any::<[u64; 5]>()) {
             let mut seqs = Seqs::between(1, 40);
             for seq in removed {
                 seqs.remove(seq);
             }
             let mut out = Vec::new();
-            encode(&seqs, rest.0, rest.1, rest.2, rest.3, &mut out);
+            let [sent_upto, mark, messages, bytes, shared] = rest;
+            let queue = Queue { sent_upto, mark, messages, bytes, shared };
+            encode(&seqs, &queue, &mut out);
             let cursor = decode(out.into()).unwrap();
-            prop_assert_eq!((cursor.sent_upto, cursor.messages, cursor.bytes, cursor.shared), rest);
+            prop_assert_eq!(cursor.queue, queue);
             prop_assert!(!cursor.gaps_known || cursor.seqs == seqs);
             prop_assert_eq!((cursor.seqs.first(), cursor.seqs.next()), (seqs.first(), seqs.next()));
         }

@@ -3,7 +3,9 @@ use crate::corrupt;
 use crate::inbox::Inbox;
 use crate::reply;
 use crate::schema::inbox::{Holder, InboxRecord};
-use crate::schema::{KeyKind, all_below, counter, cursor, doomed, inbox as inbox_key, subscription, will};
+use crate::schema::{
+    KeyKind, all_below, counter, cursor, doomed, entry, inbound, inbox as inbox_key, released, subscription, will,
+};
 use crate::tail::Tail;
 use base_kv_api::{ApplyCx, KvError, KvSpace, Visit};
 use base_types::{NodeIncarnation, SubscriptionFilter, SubscriptionOptions, WallMs};
@@ -86,7 +88,7 @@ impl State {
                 .chain([inbox.seqs.first()])
                 .min()
                 .unwrap_or(1),
-            sent_upto: inbox.sent_upto,
+            sent_upto: inbox.queue.sent_upto,
         };
         Ok(reply::attached(&attached))
     }
@@ -256,37 +258,50 @@ impl State {
         let stats = &mut self.ledger.stats;
         stats.inboxes -= 1;
         stats.attached -= u64::from(inbox.record.is_attached());
-        stats.queued_messages = stats.queued_messages.saturating_sub(inbox.messages);
-        stats.queued_bytes = stats.queued_bytes.saturating_sub(inbox.bytes);
-        self.ledger.count(|stats| stats.discarded += inbox.messages);
+        stats.queued_messages = stats.queued_messages.saturating_sub(inbox.queue.messages);
+        stats.queued_bytes = stats.queued_bytes.saturating_sub(inbox.queue.bytes);
+        self.ledger.count(|stats| stats.discarded += inbox.queue.messages);
+        let subscriptions = if inbox.subscriptions == 0 { Vec::new() } else { subscriptions(incarnation, space)? };
 
-        if self.ledger.leads {
-            let filters = if inbox.subscriptions == 0 { Vec::new() } else { subscriptions(incarnation, space)? };
-            let filters: Vec<SubscriptionFilter> = filters.into_iter().map(|(filter, _)| filter).collect();
-            self.notices.push(Notice::Ended(inbox.id.clone(), incarnation, filters));
-        }
         match (inbox.record.will_delay, fate) {
             (Some(_), WillFate::Publish) => self.schedule_will(cx, inbox.version(), 0, space)?,
             (Some(_), WillFate::Discard) => self.cancel_will(inbox.version(), space),
             (None, _) => {}
         }
 
-        for kind in [KeyKind::Subscription, KeyKind::Released, KeyKind::Inbound] {
-            let keys = all_below(kind, incarnation);
-            space.delete_range(&keys.start..&keys.end);
+        for released in &inbox.released {
+            space.delete(&released::key(incarnation, released.seq));
+        }
+        for &id in &inbox.inbound {
+            space.delete(&inbound::key(incarnation, id));
+        }
+        for (filter, _) in &subscriptions {
+            space.delete(&subscription::key(incarnation, filter));
         }
         space.delete(&cursor::key(incarnation));
         space.delete(&inbox_key::key(&inbox.id));
-        if inbox.shared == 0 {
-            let keys = all_below(KeyKind::Entry, incarnation);
-            space.delete_range(&keys.start..&keys.end);
+        if self.ledger.leads {
+            let filters = subscriptions.into_iter().map(|(filter, _)| filter).collect();
+            self.notices.push(Notice::Ended(inbox.id.clone(), incarnation, filters));
+        }
+
+        let first = inbox.seqs.first();
+        if inbox.queue.shared == 0 {
+            // Deleting a range is dear to whoever reads there later: only for what is long.
+            if inbox.queue.messages <= REMOVED_AT_ONCE {
+                let queued =
+                    std::iter::successors(inbox.seqs.lowest_from(first), |seq| inbox.seqs.lowest_from(seq + 1));
+                queued.for_each(|seq| space.delete(&entry::key(incarnation, seq)));
+            } else {
+                let keys = all_below(KeyKind::Entry, incarnation);
+                space.delete_range(&keys.start..&keys.end);
+            }
             return Ok(());
         }
-        let first = inbox.seqs.first();
         space.put(&doomed::key(incarnation), &doomed::encode(first));
         self.doomed.insert(incarnation, first);
         self.set_timer(WallMs(0), Timer::Sweep(incarnation));
-        if inbox.messages <= REMOVED_AT_ONCE {
+        if inbox.queue.messages <= REMOVED_AT_ONCE {
             self.sweep(incarnation, REMOVED_AT_ONCE + 1, space)?;
         }
         Ok(())

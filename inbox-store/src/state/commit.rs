@@ -10,6 +10,7 @@ impl State {
     pub(super) fn commit(
         &mut self,
         version: SessionVersion,
+        mark: u64,
         commit: &Commit,
         space: &mut dyn KvSpace,
     ) -> Result<Bytes, KvError> {
@@ -36,9 +37,9 @@ impl State {
             }
         }
         if let Some(upto) = commit.sent_upto
-            && upto != inbox.sent_upto
+            && mark > inbox.queue.mark
         {
-            inbox.sent_upto = upto;
+            (inbox.queue.sent_upto, inbox.queue.mark) = (upto, mark);
             moved = true;
         }
         for &id in &commit.released_inbound {

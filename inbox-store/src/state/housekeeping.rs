@@ -36,7 +36,7 @@ impl State {
         let mut removed = false;
         for &seq in seqs {
             // What was sent must be sent again, expired or not, until it is acknowledged [MQTT-4.4.0-1].
-            if seq < inbox.sent_upto || !inbox.seqs.contains(seq) {
+            if seq < inbox.queue.sent_upto || !inbox.seqs.contains(seq) {
                 continue;
             }
             let Some(value) = space.get(&entry::key(incarnation, seq))? else { continue };
@@ -51,7 +51,7 @@ impl State {
             inbox.save_cursor(space);
         }
         // A fetch gives up after many expired ones: what is behind them is told anew.
-        if inbox.messages > 0 && inbox.record.is_attached() {
+        if inbox.queue.messages > 0 && inbox.record.is_attached() {
             self.dirty.push(incarnation);
         }
         Ok(reply::done())

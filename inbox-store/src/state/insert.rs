@@ -174,7 +174,9 @@ fn make_room(
     space: &mut dyn KvSpace,
 ) -> Result<InsertOutcome, KvError> {
     let limits = inbox.record.limits;
-    let full = |inbox: &Inbox| inbox.messages >= limits.messages || inbox.bytes.saturating_add(cost) > limits.bytes;
+    let full = |inbox: &Inbox| {
+        inbox.queue.messages >= limits.messages || inbox.queue.bytes.saturating_add(cost) > limits.bytes
+    };
     if !full(inbox) {
         return Ok(InsertOutcome::Stored);
     }
@@ -184,7 +186,7 @@ fn make_room(
     if !never && limits.when_full == FullPolicy::DropOldest {
         while full(inbox) {
             // What may be in flight stays: its packet id is in use.
-            let Some(oldest) = inbox.seqs.lowest_from(inbox.sent_upto) else { break };
+            let Some(oldest) = inbox.seqs.lowest_from(inbox.queue.sent_upto) else { break };
             inbox.remove(oldest, ledger, space)?;
             dropped += 1;
         }
@@ -220,7 +222,7 @@ fn expired_make_room(
         if !full(inbox) {
             break;
         }
-        let Some(oldest) = inbox.seqs.lowest_from(inbox.sent_upto) else { break };
+        let Some(oldest) = inbox.seqs.lowest_from(inbox.queue.sent_upto) else { break };
         let expires_at = match space.get(&entry::key(inbox.incarnation(), oldest))? {
             Some(value) => entry::decode(value).map_err(crate::corrupt("read a queued entry"))?.0.expires_at,
             None => None,

@@ -103,7 +103,7 @@ impl State {
     pub(crate) fn mutate(&mut self, cx: &ApplyCx, command: &Bytes, space: &mut dyn KvSpace) -> Result<Bytes, KvError> {
         match Command::decode(command.clone()) {
             Ok(Command::Insert(insert)) => self.insert(cx, &insert, space),
-            Ok(Command::Commit { version, commit }) => self.commit(version, &commit, space),
+            Ok(Command::Commit { version, mark, commit }) => self.commit(version, mark, &commit, space),
             Ok(Command::Attach(attach)) => self.attach(cx, &attach, space),
             Ok(Command::Detach { version, expiry_secs, will }) => self.detach(cx, version, expiry_secs, will, space),
             Ok(Command::Subscribe { version, subscriptions }) => self.subscribe(version, &subscriptions, space),

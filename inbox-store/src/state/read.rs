@@ -38,9 +38,9 @@ impl State {
         let tail = inbox.tail.as_deref();
         let disk_end = tail.map_or(inbox.seqs.next(), |tail| tail.from()).max(start);
         let mut plan =
-            FetchPlan { disk: start..disk_end, sent_upto: inbox.sent_upto, cached: page, expired: Vec::new() };
+            FetchPlan { disk: start..disk_end, sent_upto: inbox.queue.sent_upto, cached: page, expired: Vec::new() };
         if let Some(tail) = tail {
-            tail.read(disk_end, inbox.sent_upto, now, &mut plan.cached, &mut plan.expired);
+            tail.read(disk_end, inbox.queue.sent_upto, now, &mut plan.cached, &mut plan.expired);
         }
         Some(plan)
     }
@@ -103,7 +103,7 @@ impl State {
             .inboxes
             .values()
             .map(|i| {
-                let queue = (&i.seqs, i.sent_upto, i.messages, i.bytes, i.shared, i.saved_next);
+                let queue = (&i.seqs, i.queue, i.saved_next);
                 (&i.id, i.tag, &i.record, queue, &i.released, &i.inbound, i.subscriptions)
             })
             .collect();

@@ -35,8 +35,8 @@ impl State {
         for inbox in self.inboxes.values_mut() {
             let stats = &mut self.ledger.stats;
             stats.inboxes += 1;
-            stats.queued_messages += inbox.messages;
-            stats.queued_bytes += inbox.bytes;
+            stats.queued_messages += inbox.queue.messages;
+            stats.queued_bytes += inbox.queue.bytes;
             if inbox.record.is_attached() {
                 stats.attached += 1;
                 inbox.tail = Some(Box::new(Tail::new(inbox.seqs.next())));
@@ -71,12 +71,12 @@ impl State {
         each(keys, KeyKind::Cursor, |key, value| {
             let cursor = cursor::decode(Bytes::copy_from_slice(value))?;
             let Some(inbox) = self.below(key) else { return Ok(()) };
-            inbox.sent_upto = cursor.sent_upto;
+            inbox.queue = cursor.queue;
             inbox.saved_next = cursor.seqs.next();
             if cursor.gaps_known {
-                (inbox.messages, inbox.bytes, inbox.shared) = (cursor.messages, cursor.bytes, cursor.shared);
                 inbox.seqs = cursor.seqs;
             } else {
+                (inbox.queue.messages, inbox.queue.bytes, inbox.queue.shared) = (0, 0, 0);
                 unknown.insert(inbox.incarnation(), cursor.seqs.first());
                 inbox.seqs = Seqs::between(cursor.seqs.first(), cursor.seqs.first());
             }

@@ -31,7 +31,7 @@ enum Op {
     Subscribe { client: usize, filter: u8 },
     Unsubscribe { client: usize, filter: u8 },
     Insert { receivers: Vec<(usize, bool)>, len: usize, expires_in: Option<u64>, origin: Source },
-    Commit { client: usize, stale: bool, done: Vec<u64>, received: Vec<u64>, sent: u64, released: Vec<u16> },
+    Commit { client: usize, stale: bool, late: bool, done: Vec<u64>, received: Vec<u64>, sent: u64, released: Vec<u16> },
     DetachRuns,
     Expire,
     Discard { client: usize },
@@ -67,9 +67,9 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (prop::collection::vec((who.clone(), prop::bool::weighted(0.1)), 0..4), 0usize..30,
               prop::option::weighted(0.3, 1u64..6), source)
             .prop_map(|(receivers, len, expires_in, origin)| Op::Insert { receivers, len, expires_in, origin }),
-        8 => (who.clone(), prop::bool::weighted(0.1), near(), near(), 0u64..6, prop::collection::vec(1u16..4, 0..2))
-            .prop_map(|(client, stale, done, received, sent, released)|
-                Op::Commit { client, stale, done, received, sent, released }),
+        8 => (who.clone(), prop::bool::weighted(0.1), prop::bool::weighted(0.2), near(), near(), 0u64..6, prop::collection::vec(1u16..4, 0..2))
+            .prop_map(|(client, stale, late, done, received, sent, released)|
+                Op::Commit { client, stale, late, done, received, sent, released }),
         1 => Just(Op::DetachRuns),
         1 => Just(Op::Expire),
         1 => who.prop_map(|client| Op::Discard { client }),
@@ -95,6 +95,7 @@ struct ModelInbox {
     queue: BTreeMap<u64, ModelEntry>,
     next: u64,
     sent_upto: u64,
+    mark: u64,
     released: Vec<u64>,
     inbound: BTreeSet<PacketId>,
     subscriptions: BTreeSet<u8>,
@@ -163,7 +164,7 @@ impl Model {
             return self.end(client, publish, now);
         }
         inbox.attached = None;
-        inbox.sent_upto = inbox.sent_upto.min(inbox.next);
+        (inbox.sent_upto, inbox.mark) = (inbox.sent_upto.min(inbox.next), 0);
         inbox.detached_at = now;
         let (version, delay) = (inbox.version, inbox.will_delay.unwrap_or(0).min(inbox.expiry_secs));
         if publish {
@@ -218,6 +219,7 @@ impl Model {
                 queue: BTreeMap::new(),
                 next: 1,
                 sent_upto: 0,
+                mark: 0,
                 released: Vec::new(),
                 inbound: BTreeSet::new(),
                 subscriptions: BTreeSet::new(),
@@ -225,7 +227,7 @@ impl Model {
             }
         });
         inbox.version.attach += 1;
-        inbox.sent_upto = inbox.sent_upto.min(inbox.next);
+        (inbox.sent_upto, inbox.mark) = (inbox.sent_upto.min(inbox.next), 0);
         inbox.attached = Some(attach.node);
         inbox.expiry_secs = attach.expiry_secs;
         inbox.will_delay = attach.will.as_ref().map(|will| will.delay_secs);
@@ -294,7 +296,7 @@ impl Model {
         if dropped { InsertOutcome::Dropped(DropCause::QueueFullOldest) } else { InsertOutcome::Stored }
     }
 
-    fn commit(&mut self, version: SessionVersion, commit: &Commit) -> Result<(), ()> {
+    fn commit(&mut self, version: SessionVersion, mark: u64, commit: &Commit) -> Result<(), ()> {
         let inbox = self.owned(version).ok_or(())?;
         let mut done = 0;
         for seq in &commit.done {
@@ -307,7 +309,11 @@ impl Model {
                 done += 1;
             }
         }
-        inbox.sent_upto = commit.sent_upto.unwrap_or(inbox.sent_upto);
+        if let Some(upto) = commit.sent_upto
+            && mark > inbox.mark
+        {
+            (inbox.sent_upto, inbox.mark) = (upto, mark);
+        }
         for id in &commit.released_inbound {
             inbox.inbound.remove(id);
         }
@@ -442,7 +448,7 @@ impl World {
                 let got = reply::read_outcomes(self.apply(command::insert(&insert)), insert.receivers.len());
                 assert_eq!(got, want);
             }
-            Op::Commit { client, stale, done, received, sent, released } => {
+            Op::Commit { client, stale, late, done, received, sent, released } => {
                 let version = self.model.version(*client, *stale);
                 let base =
                     self.model.inboxes.get(client).map_or(1, |inbox| {
@@ -454,8 +460,9 @@ impl World {
                     sent_upto: Some(base + sent).filter(|_| *sent > 0),
                     released_inbound: released.iter().map(|&id| PacketId::new(id).unwrap()).collect(),
                 };
-                let want = self.model.commit(version, &commit).map_err(|()| InboxError::Fenced);
-                assert_eq!(reply::read_done(self.apply(command::commit(version, &commit))), want);
+                let mark = if *late { 1 } else { self.commands + 2 };
+                let want = self.model.commit(version, mark, &commit).map_err(|()| InboxError::Fenced);
+                assert_eq!(reply::read_done(self.apply(command::commit(version, mark, &commit))), want);
             }
             Op::DetachRuns => {
                 let stale = |inbox: &ModelInbox| inbox.attached.is_some_and(|run| run.incarnation < RUN.incarnation);
