@@ -88,7 +88,7 @@ fn nothing_is_left_when_all_routes_are_gone() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Against a list of routes and the matching rule of `base-types`.
     #[test]
@@ -108,4 +108,33 @@ proptest! {
         index.replace(rebuilt, 0);
         model.check(&index);
     }
+}
+
+/// Readers on other threads see a route that stays whatever is changed around it.
+#[test]
+fn readers_see_what_stays_while_others_come_and_go() {
+    let index = index_of(&[inbox_route("t", "a/b", "stays", 1)]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let found = matches(&index, "a/b");
+                    assert_eq!(found.inboxes.iter().filter(|m| m.client.as_str() == "stays").count(), 1);
+                }
+            });
+        }
+        for round in 0..8 {
+            let others: Vec<_> = (0..300)
+                .flat_map(|i| {
+                    let client = format!("c{i}");
+                    [inbox_route("t", "a/b", &client, round), inbox_route("t", &format!("a/+/{i}"), &client, round)]
+                })
+                .collect();
+            publish(&index, others.iter().cloned().map(Change::Add));
+            publish(&index, others.into_iter().map(Change::Remove));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(matches(&index, "a/b").inboxes.len(), 1);
 }
