@@ -8,7 +8,7 @@ use mqtt_transport::{
     TransportKind, UpgradeError, WsOptions, accept, listen, load_tls,
 };
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::future::poll_fn;
@@ -34,7 +34,9 @@ struct Pki {
     dir: TempDir,
     roots: Arc<RootCertStore>,
     client: (CertificateDer<'static>, KeyPair),
+    /// Of another authority.
     stranger: (CertificateDer<'static>, KeyPair),
+    expired: (CertificateDer<'static>, KeyPair),
 }
 
 impl Pki {
@@ -44,10 +46,11 @@ impl Pki {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
         };
-        let client_of = |issuer: &CertifiedIssuer<'_, KeyPair>| {
+        let client_of = |issuer: &CertifiedIssuer<'_, KeyPair>, until| {
             let key = KeyPair::generate().unwrap();
             let mut params = CertificateParams::new(vec!["sensor-7.example".to_owned()]).unwrap();
             params.distinguished_name.push(DnType::CommonName, "sensor-7");
+            params.not_after = date_time_ymd(until, 1, 1);
             (params.signed_by(&key, issuer).unwrap().der().clone(), key)
         };
         let (ours, other) = (authority(), authority());
@@ -59,7 +62,13 @@ impl Pki {
         std::fs::write(dir.path().join("trust.pem"), ours.pem()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(ours.der().clone()).unwrap();
-        Self { dir, roots: Arc::new(roots), client: client_of(&ours), stranger: client_of(&other) }
+        Self {
+            dir,
+            roots: Arc::new(roots),
+            client: client_of(&ours, 4000),
+            stranger: client_of(&other, 4000),
+            expired: client_of(&ours, 2001),
+        }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -347,6 +356,8 @@ mod tls {
             (ClientAuth::Require, None, false, None),
             (ClientAuth::Require, Some(&pki.client), true, Some("sensor-7")),
             (ClientAuth::Require, Some(&pki.stranger), false, None),
+            (ClientAuth::Optional, Some(&pki.expired), false, None),
+            (ClientAuth::Require, Some(&pki.expired), false, None),
         ] {
             match handshake(&pki, auth, identity).await {
                 Ok(peer) => {
@@ -386,6 +397,39 @@ mod tls {
             let (kind, peer) = tokio::join!(client, serve);
             assert_eq!(kind == Some(rustls::HandshakeKind::Resumed), round == 1);
             assert_eq!(peer.tls.unwrap().common_name.as_deref(), Some("sensor-7"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_speaks_tls_1_2_at_most_is_served() {
+        let pki = Pki::new();
+        let server = Server::new(Kind::Tls(pki.server(ClientAuth::None)));
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(Arc::clone(&pki.roots))
+            .with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = server.connect().await;
+        let (client, accepted) = tokio::join!(tls_client(&connector, stream), server.accept());
+        client.unwrap();
+        assert_eq!(accepted.unwrap().1.tls.unwrap().version, "TLSv1_2");
+    }
+
+    #[tokio::test]
+    async fn older_versions_are_refused_with_an_alert() {
+        let pki = Pki::new();
+        let server = Server::new(Kind::Tls(pki.server(ClientAuth::None)));
+        for version in [0, 1, 2] {
+            // A ClientHello of SSL 3.0, TLS 1.0 or 1.1: random, no session, one suite, no compression.
+            let hello = [&[3, version][..], &[9; 32], &[0], &[0, 2, 0xC0, 0x2F], &[1, 0], &[0, 0]].concat();
+            let hello = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
+            let record = [&[22, 3, 1, 0, hello.len() as u8][..], &hello].concat();
+            let (accepted, mut client) = server.answer_to(&record).await;
+            assert_eq!(accepted.unwrap_err().cause(), "tls_handshake");
+            let mut alert = Vec::new();
+            client.read_to_end(&mut alert).await.unwrap();
+            assert_eq!((alert[0], alert[5]), (21, 2), "a fatal alert");
         }
     }
 
