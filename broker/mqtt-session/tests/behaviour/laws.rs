@@ -94,7 +94,6 @@ struct Broker {
     now: Instant,
     wall: WallMs,
     persistent: bool,
-    version: Version,
     owed: Vec<Owed>,
     queue: Vec<Entry>,
     marked: u64,
@@ -122,7 +121,7 @@ enum Owed {
 const WINDOW: usize = 3;
 
 impl Broker {
-    fn new(version: Version, persistent: bool) -> Self {
+    fn new(persistent: bool) -> Self {
         let mut settings = Settings::default();
         for (name, value) in [("SendingMaximum", "3"), ("ReceivingMaximum", "4"), ("SessionInboxSize", "5")] {
             settings.set(name, value).unwrap();
@@ -133,7 +132,6 @@ impl Broker {
             now,
             wall: WallMs(1_000_000),
             persistent,
-            version,
             owed: Vec::new(),
             queue: Vec::new(),
             marked: 1,
@@ -300,7 +298,9 @@ impl Broker {
                 self.told = !connack.reason_code.is_error();
             }
             Packet::PubAck(_) | Packet::PubRec(_) => self.acknowledged(packet),
-            Packet::Disconnect(_) => assert_eq!(self.version, Version::V5, "[3.1.1] only clients disconnect"),
+            Packet::Disconnect(_) => {
+                assert_eq!(self.session.version(), Some(Version::V5), "[3.1.1] only clients disconnect")
+            }
             _ => {}
         }
     }
@@ -327,7 +327,7 @@ proptest! {
         introduced in prop::bool::weighted(0.9),
         inputs in prop::collection::vec(input(), 0..150),
     ) {
-        let mut broker = Broker::new(version, persistent);
+        let mut broker = Broker::new(persistent);
         if introduced {
             let mut connect = connect(version);
             connect.clean_start = !persistent;
