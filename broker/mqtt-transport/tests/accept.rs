@@ -420,16 +420,28 @@ mod tls {
     async fn older_versions_are_refused_with_an_alert() {
         let pki = Pki::new();
         let server = Server::new(Kind::Tls(pki.server(ClientAuth::None)));
-        for version in [0, 1, 2] {
-            // A ClientHello of SSL 3.0, TLS 1.0 or 1.1: random, no session, one suite, no compression.
-            let hello = [&[3, version][..], &[9; 32], &[0], &[0, 2, 0xC0, 0x2F], &[1, 0], &[0, 0]].concat();
+        let setup = &server.setup;
+        for (version, refused) in [(0, true), (1, true), (2, true), (3, false)] {
+            // A ClientHello: random, no session, ECDHE_ECDSA_AES_128_GCM, no compression; x25519, ECDSA with SHA-256.
+            let extensions = [0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 4, 3];
+            let hello = [&[3, version][..], &[9; 32], &[0, 0, 2, 0xC0, 0x2B, 1, 0, 0, 16], &extensions].concat();
             let hello = [&[1, 0, 0, hello.len() as u8][..], &hello].concat();
-            let record = [&[22, 3, 1, 0, hello.len() as u8][..], &hello].concat();
-            let (accepted, mut client) = server.answer_to(&record).await;
+            let mut client = server.connect().await;
+            client.write_all(&[&[22, 3, 1, 0, hello.len() as u8][..], &hello].concat()).await.unwrap();
+            let (stream, peer) = server.listener.accept().await.unwrap();
+            let mut answer = [0; 7];
+            let read = async {
+                client.read_exact(&mut answer).await.unwrap();
+                drop(client);
+            };
+            let (accepted, ()) = tokio::join!(accept(stream, peer, setup), read);
             assert_eq!(accepted.unwrap_err().cause(), "tls_handshake");
-            let mut alert = Vec::new();
-            client.read_to_end(&mut alert).await.unwrap();
-            assert_eq!((alert[0], alert[5]), (21, 2), "a fatal alert");
+            let (kind, alert) = if refused { (21, &[2, 70]) } else { (22, &[2, 0]) };
+            assert_eq!(
+                (answer[0], &answer[5..]),
+                (kind, &alert[..]),
+                "3.{version}: fatal protocol_version or ServerHello"
+            );
         }
     }
 
