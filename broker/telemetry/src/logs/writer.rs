@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Lines that may wait, and their bytes.
-const MAX_LINES: usize = 8192;
+const MAX_LINES: usize = 4096;
 const MAX_BYTES: usize = 4 << 20;
 
 /// A thread that writes lines in the order in which they come.
