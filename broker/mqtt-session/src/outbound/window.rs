@@ -180,6 +180,8 @@ mod tests {
         assert!(!window.restore_released(9));
         assert_eq!(window.in_flight, 2);
         window.sent(10, Flight::AwaitsPubAck);
+        assert_eq!(window.find(packet_id_of(10)), Some((10, Flight::AwaitsPubAck)));
+        assert_eq!(window.find(packet_id_of(11)), Some((11, Flight::AwaitsPubComp)));
         window.sent(13, Flight::AwaitsPubRec);
         window.advance(11, Flight::Done);
         window.advance(10, Flight::Done);

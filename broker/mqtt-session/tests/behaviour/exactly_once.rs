@@ -64,7 +64,7 @@ fn step_or_failure() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_breaks_the_promises_hold(steps in prop::collection::vec(step(), 0..120)) {
