@@ -3,9 +3,9 @@ use crate::index::RouteIndex;
 use crate::schema::{self, KeyKind};
 use async_trait::async_trait;
 use base_kv_api::{KvError, MutateError, RangeClient, Visit};
-use base_types::{ClientId, NodeIncarnation, TenantId, TopicName};
+use base_types::{NodeIncarnation, TenantId, TopicName};
 use bytes::Bytes;
-use dist_api::{DistError, DistService, Matches, Receiver, Route};
+use dist_api::{DistError, DistService, InboxLives, Matches, Receiver, Route};
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,22 +32,6 @@ impl DistWorker {
     #[must_use]
     pub fn new(range: Arc<dyn RangeClient>, index: Arc<RouteIndex>) -> Self {
         Self { range, index }
-    }
-
-    /// Removes the routes to inboxes of which `lives(tenant, client, incarnation)` says that they are gone; answers how many. Goes
-    /// over all routes of this node's view in pages, and yields between them.
-    ///
-    /// # Errors
-    /// When the range fails, refuses or does not answer. What was removed by then stays removed.
-    pub async fn sweep(
-        &self,
-        mut lives: impl FnMut(&TenantId, &ClientId, u64) -> bool + Send,
-    ) -> Result<u64, DistError> {
-        self.remove_where(|route| match &route.receiver {
-            Receiver::Node(_) => false,
-            Receiver::Inbox { client, incarnation, .. } => !lives(&route.tenant, client, *incarnation),
-        })
-        .await
     }
 
     async fn remove_where(&self, mut unwanted: impl FnMut(&Route) -> bool + Send) -> Result<u64, DistError> {
@@ -151,6 +135,14 @@ impl DistService for DistWorker {
         )
         .await?;
         Ok(())
+    }
+
+    async fn sweep(&self, lives: &InboxLives) -> Result<u64, DistError> {
+        self.remove_where(|route| match &route.receiver {
+            Receiver::Node(_) => false,
+            Receiver::Inbox { client, incarnation, .. } => !lives(&route.tenant, client, *incarnation),
+        })
+        .await
     }
 
     fn matches(&self, tenant: &TenantId, topic: &TopicName, into: &mut Matches) {

@@ -101,7 +101,7 @@ async fn a_sweep_removes_the_routes_of_dead_inboxes() {
         .collect();
     routes.push(node_route("t", "a", run(2, 1)));
     worker.add(routes).await.unwrap();
-    let removed = worker.sweep(|_, client, incarnation| client.as_str() != "d" && incarnation != 3).await;
+    let removed = worker.sweep(&|_, client, incarnation| client.as_str() != "d" && incarnation != 3).await;
     assert_eq!(removed, Ok(2_000));
     assert_eq!((worker.route_count(), range.space().len()), (1_001, 1_001));
     assert_eq!(clients(&worker, "a/999"), ["c"]);

@@ -1,6 +1,6 @@
 use crate::{Matches, Route};
 use async_trait::async_trait;
-use base_types::{NodeIncarnation, TenantId, TopicName};
+use base_types::{ClientId, NodeIncarnation, TenantId, TopicName};
 
 /// Why routes could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum DistError {
     #[error("the outcome of the change is unknown")]
     Unknown,
 }
+
+/// Whether an inbox lives: (tenant, client, incarnation).
+pub type InboxLives = dyn Fn(&TenantId, &ClientId, u64) -> bool + Send + Sync;
 
 /// The subscription routes, as a node sees them.
 #[async_trait]
@@ -36,6 +39,13 @@ pub trait DistService: Send + Sync + 'static {
     /// # Errors
     /// When the range refuses or does not answer.
     async fn forget_runs_before(&self, current: NodeIncarnation) -> Result<(), DistError>;
+
+    /// Removes the routes to inboxes of which `lives(tenant, client, incarnation)` says that they are gone; answers how many. Goes over all
+    /// routes in pages, and yields between them: for housekeeping.
+    ///
+    /// # Errors
+    /// When the range fails, refuses or does not answer. What was removed by then stays removed.
+    async fn sweep(&self, lives: &InboxLives) -> Result<u64, DistError>;
 
     /// Appends what `topic` is routed to. No I/O; takes well under a microsecond when little matches.
     fn matches(&self, tenant: &TenantId, topic: &TopicName, into: &mut Matches);
