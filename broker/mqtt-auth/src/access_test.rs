@@ -231,6 +231,25 @@ fn names_in_topics_are_never_more_than_names() {
 }
 
 #[test]
+fn a_client_id_can_be_bound_to_the_user() {
+    let rules = Rules::parse(
+        "rules:\n- {allow: connect, clients: ['%u', 'app-%u-*']}\n- {deny: connect, anonymous: false}\n- {allow: all, topics: '#'}\n",
+    )
+    .unwrap();
+    for (client, user, want) in [
+        ("ann", Some("ann"), true),
+        ("app-ann-1", Some("ann"), true),
+        ("app-ann", Some("ann"), false),
+        ("bob", Some("ann"), false),
+        ("ann", Some("an*"), false),
+        ("ann", Some("%u"), false),
+        ("whatever", None, true),
+    ] {
+        assert_eq!(rules.may_connect(client, user), want, "{client} {user:?}");
+    }
+}
+
+#[test]
 fn retaining_needs_a_right_of_its_own() {
     let rules =
         Rules::parse("rules:\n- {allow: publish, topics: '#'}\n- {allow: retain, topics: 'state/#'}\n").unwrap();

@@ -147,6 +147,10 @@ impl Reader<'_> {
             if name.trim_end_matches('*').contains('*') || name.ends_with("**") {
                 self.problem(format!("{key} {name:?}: `*` stands at the end only"));
             }
+            let placeholders = name.matches('%').count();
+            if placeholders > 0 && (key == "users" || placeholders > 1 || !name.contains("%u")) {
+                self.problem(format!("{key} {name:?}: `%` stands only in clients, once, before `u` (user name)"));
+            }
         }
         names
     }
@@ -187,7 +191,7 @@ mod tests {
     #[test]
     fn everything_wrong_is_told_at_once() {
         let error = Rules::parse(
-            "ruels: []\nrules:\n- allow: fly\n  topics: a\n- deny: publish\n- allow: all\n  deny: all\n  topics: [a#, '%x']\n- allow: [connect, publish]\n  topics: a\n- 7\n- {allow: all, topics: '#', users: 'a*b', anonymous: maybe, colour: red}\n",
+            "ruels: []\nrules:\n- allow: fly\n  topics: a\n- deny: publish\n- allow: all\n  deny: all\n  topics: [a#, '%x']\n- allow: [connect, publish]\n  topics: a\n- 7\n- {allow: all, topics: '#', users: 'a*b', clients: '%c', anonymous: maybe, colour: red}\n",
         )
         .unwrap_err()
         .to_string();
@@ -202,6 +206,7 @@ mod tests {
             "rule 5: must have keys",
             "rule 6: unknown key colour",
             "rule 6: users \"a*b\"",
+            "rule 6: clients \"%c\"",
             "rule 6: anonymous = maybe",
         ] {
             assert!(error.contains(part), "{part}: {error}");

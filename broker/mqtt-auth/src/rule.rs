@@ -19,7 +19,7 @@ pub(crate) struct Rule {
     pub(crate) actions: Vec<Action>,
     /// User names, with `*` at the end for what may follow; empty: any.
     pub(crate) users: Vec<String>,
-    /// Client ids, likewise.
+    /// Client ids, likewise, with one `%u` in them.
     pub(crate) clients: Vec<String>,
     /// Only anonymous clients, or only others.
     pub(crate) anonymous: Option<bool>,
@@ -30,16 +30,22 @@ pub(crate) struct Rule {
 impl Rule {
     fn is_about(&self, client: &str, user: Option<&str>) -> bool {
         self.anonymous.is_none_or(|anonymous| anonymous == user.is_none())
-            && (self.users.is_empty() || user.is_some_and(|user| names(&self.users, user)))
-            && (self.clients.is_empty() || names(&self.clients, client))
+            && (self.users.is_empty() || user.is_some_and(|user| self.users.iter().any(|text| names(text, user))))
+            && (self.clients.is_empty() || self.clients.iter().any(|text| names_client(text, client, user)))
     }
 }
 
-fn names(patterns: &[String], name: &str) -> bool {
-    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+fn names(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),
         None => pattern == name,
-    })
+    }
+}
+
+/// A client id may have to start with, or be, the user name: compared piece by piece, so that no user name is read as a pattern.
+fn names_client(pattern: &str, client: &str, user: Option<&str>) -> bool {
+    let Some((before, after)) = pattern.split_once("%u") else { return names(pattern, client) };
+    user.and_then(|user| client.strip_prefix(before)?.strip_prefix(user)).is_some_and(|rest| names(after, rest))
 }
 
 /// An ordered list of rules. The first that is about a client, an action and a topic decides; when there is none, the answer is no,

@@ -56,7 +56,7 @@ section! {
         max_connections: u32 = 0, "maxConnections" in 0..=10_000_000;
         /// The largest CONNECT in bytes: what a stranger can make us hold.
         max_connect_bytes: u32 = 65_536, "maxConnectByteSize" in 1024..=1_048_576;
-        /// Shards: threads that connections are spread over. 0: one for each core.
+        /// Shards: threads that connections are spread over. 0: half as many as there are cores, since the stores work too.
         worker_threads: u32 = 0, "workerThreads" in 0..=1024;
         /// Seconds that a stop may take until what is still open is cut.
         shutdown_grace_sec: u32 = 5, "shutdownGraceSec" in 1..=300;

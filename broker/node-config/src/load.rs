@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// The section of the settings that BifroMQ takes by name alone.
 const TENANT_SETTINGS: &str = "tenantSettings";
 const ENVIRONMENT_PREFIX: &str = "HERMOD_";
+/// Where BifroMQ's container image takes its `-D` from.
+const JAVA_OPTIONS: &str = "EXTRA_JVM_OPTS";
 
 /// Where a configuration comes from. Later fields win over earlier ones.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +21,8 @@ pub struct Inputs {
     /// The YAML file; without one everything has its default.
     pub file: Option<PathBuf>,
     /// Environment variables, all of them: those that start with `HERMOD_` are taken, with `__` for the dots of a path
-    /// (`HERMOD_mqttServiceConfig__server__tcpListener__port=1884`), in any case.
+    /// (`HERMOD_mqttServiceConfig__server__tcpListener__port=1884`), in any case. From `EXTRA_JVM_OPTS`, where the image of
+    /// BifroMQ has its system properties, each `-Dname=value` is taken.
     pub environment: Vec<(String, String)>,
     /// `-D name=value`: a dotted path, a setting's name, or a system property of BifroMQ.
     pub defines: Vec<(String, String)>,
@@ -105,6 +108,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
             prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX).then(|| &name[ENVIRONMENT_PREFIX.len()..])
         }) {
             loader.environment(name, value);
+        } else if name == JAVA_OPTIONS {
+            loader.java_options(value);
         }
     }
     for (name, value) in &inputs.defines {
@@ -213,6 +218,19 @@ impl Loader {
                 let hint = near.map(|near| format!("; did you mean {}?", near.replace('.', "__"))).unwrap_or_default();
                 let message = format!("has no effect: there is no such name{hint}");
                 self.warnings.push(Warning { key: wanted, source, message });
+            }
+        }
+    }
+
+    /// Takes what it knows: the rest is for Java.
+    fn java_options(&mut self, options: &str) {
+        let source = Source::Environment(JAVA_OPTIONS.into());
+        for (name, value) in options.split_whitespace().filter_map(|option| option.strip_prefix("-D")?.split_once('='))
+        {
+            match self.named(name) {
+                Some(Meaning::Key(path)) => self.set(&path, &Value::from(value), &source, true),
+                Some(Meaning::Nothing(why)) => self.ignored(name, &Value::from(value), &source, why),
+                None => self.ignored(name, &Value::from(value), &source, "has no effect: there is no such name"),
             }
         }
     }

@@ -265,6 +265,11 @@ fn system_properties_of_bifromq_are_names() {
     // The node runs alone: each of them is told that it changes nothing.
     assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
 
+    let java = [("EXTRA_JVM_OPTS", "-Xmx4g -Ddist_worker_range_voter_count=9 -DMaxTopicLevels=5 -Dsun.thing=1")];
+    let loaded = load_all("", &java, &[]).unwrap();
+    assert_eq!((loaded.config.state_store.dist_worker.voters_per_range, loaded.config.tenant.max_topic_levels), (9, 5));
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+
     let refused = load_all("", &[], &[("inbox_store_range_voter_cont", "5"), ("inbox_store_range_voter_count", "0")]);
     let refused = refused.unwrap_err();
     assert!(refused.violations[0].message.contains("inbox_store_range_voter_count"), "{refused}");
