@@ -73,6 +73,13 @@ impl<L> Default for Histograms<L> {
     }
 }
 
+impl<L: Label> Histograms<L> {
+    /// The histogram for a value of the label by its text.
+    pub fn named(&self, value: &str) -> Option<&Histogram> {
+        self.0.iter().find(|(known, _)| *known == value).map(|(_, histogram)| histogram)
+    }
+}
+
 impl<L: Label> std::ops::Index<L> for Histograms<L> {
     type Output = Histogram;
 
@@ -94,6 +101,14 @@ impl<L: Label> Measure for Histograms<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_found_by_name() {
+        let histograms = Histograms::<crate::Store>::default();
+        histograms.named("inbox").unwrap().observe(Duration::from_millis(1));
+        assert_eq!(histograms[crate::Store::Inbox].count(), 1);
+        assert!(histograms.named("other").is_none());
+    }
 
     #[test]
     fn a_duration_is_in_the_first_bucket_that_holds_it_and_in_all_above() {

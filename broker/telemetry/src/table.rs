@@ -182,14 +182,28 @@ metrics! {
             "Index of the last entry that this replica knows as committed.";
         RANGE_APPLIED_INDEX ["store", "range"], Gauge, "hermod_range_applied_index", "entries",
             "Index of the last entry that this replica has applied.";
-        RANGE_BYTES ["store", "range"], Gauge, "hermod_range_bytes", "bytes",
-            "Bytes of keys and values in this replica, estimated.";
-        DISK_FREE ["path"], Gauge, "hermod_disk_free_bytes", "bytes",
+        RANGE_PURGED_INDEX ["store", "range"], Gauge, "hermod_range_purged_index", "entries",
+            "Index of the last entry that is no longer in the log of this replica.";
+        RANGE_VOTERS ["store", "range"], Gauge, "hermod_range_voters", "replicas",
+            "Replicas that vote in the range.";
+        RANGE_WAITING ["store", "range"], Gauge, "hermod_range_waiting_commands", "commands",
+            "Commands that wait to be proposed to the range.";
+        RANGE_WAITING_BYTES ["store", "range"], Gauge, "hermod_range_waiting_bytes", "bytes",
+            "Bytes of the commands that wait to be proposed to the range.";
+        RANGE_READY ["store", "range"], Gauge, "hermod_range_ready", "1",
+            "1 if this replica can take commands or pass them on, else 0.";
+        LOG_SYNCS [], Counter, "hermod_log_syncs_total", "batches",
+            "Batches that were made durable in the replicated log: fsyncs.";
+        LOG_ENTRIES [], Counter, "hermod_log_entries_total", "entries",
+            "Entries that were made durable in the replicated log.";
+        LOG_BYTES [], Counter, "hermod_log_written_bytes_total", "bytes",
+            "Bytes that were made durable in the replicated log.";
+        ENGINE_MEMORY [], Gauge, "hermod_engine_memory_bytes", "bytes",
+            "Memory of the storage engines, roughly.";
+        DISK_FREE [], Gauge, "hermod_disk_free_bytes", "bytes",
             "Free space where the data is.";
-        DISK_SIZE ["path"], Gauge, "hermod_disk_size_bytes", "bytes",
-            "Size of the file system where the data is.";
         DISK_WRITABLE [], Gauge, "hermod_disk_writable", "1",
-            "1 if the log takes writes; 0 after a failed write or when space ran out.";
+            "1 if the log takes writes; 0 after a failed write or while the disk is full.";
         SHARDS [], Gauge, "hermod_shards", "threads",
             "Threads that connections live on.";
         READY [], Gauge, "hermod_ready", "1",
