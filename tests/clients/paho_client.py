@@ -61,16 +61,17 @@ def round_trip(version):
     client.leave()
 
 
-def offline(version):
+def offline(version, qos):
     arguments = {"clean": False, "expiry": 3600}
-    client = Client(f"offline-{version}", version, **arguments)
-    client.subscribe(f"offline/{version}", 2)
+    client = Client(f"offline-{version}-{qos}", version, **arguments)
+    client.subscribe(f"offline/{version}/{qos}", 2)
     client.leave()
     other = Client(f"other-{version}", version)
     for number in range(20):
-        other.publish(f"offline/{version}", str(number), 1 + number % 2)
-    client = Client(f"offline-{version}", version, **arguments)
-    assert client.session_present
+        other.publish(f"offline/{version}/{qos}", str(number), qos)
+    client = Client(f"offline-{version}-{qos}", version, **arguments)
+    # CONNACK of 3.1 does not say.
+    assert client.session_present or version == mqtt.MQTTv31
     assert [int(client.message().payload) for _ in range(20)] == list(range(20))
     client.leave()
     other.leave()
@@ -114,7 +115,8 @@ def will():
 
 for version in (mqtt.MQTTv31, mqtt.MQTTv311, mqtt.MQTTv5):
     round_trip(version)
-    offline(version)
+    offline(version, 1)
+    offline(version, 2)
 properties()
 will()
 print("passed")

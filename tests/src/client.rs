@@ -143,6 +143,7 @@ impl<S: Read + Write> Client<S> {
     /// None comes.
     pub fn message(&mut self) -> io::Result<Message> {
         let start = Instant::now();
+        self.take(|_| None::<()>)?;
         while self.messages.is_empty() {
             self.read("a message", start)?;
             self.take(|_| None::<()>)?;

@@ -28,7 +28,9 @@ fn mosquitto_clients_hear_each_other_in_every_version_and_qos() -> io::Result<()
         let arguments =
             ["-h", "127.0.0.1", "-p", &port, "-V", subscriber, "-q", "2", "-t", "m/#", "-v", "-d", "-C", "9", "-i"];
         let client_id = format!("sub-{subscriber}");
-        let mut sub = Tool::start("mosquitto_sub", &[&arguments[..], &[&client_id]].concat())?;
+        // What it writes is held back when nobody looks at a terminal.
+        let unbuffered = ["-oL", "mosquitto_sub"];
+        let mut sub = Tool::start("stdbuf", &[&unbuffered[..], &arguments, &[&client_id]].concat())?;
         sub.wait_for("SUBACK")?;
         for publisher in MOSQUITTO_VERSIONS {
             for qos in ["0", "1", "2"] {

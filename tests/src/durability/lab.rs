@@ -374,11 +374,8 @@ impl Lab {
 
     fn stuck(&mut self, what: &str) -> io::Result<()> {
         self.cast.judge();
-        Err(io::Error::other(format!(
-            "{what}\n{}--- the log of the broker ends:\n{}",
-            self.cast.report,
-            tail(&self.node.log())
-        )))
+        eprintln!("{}--- the log of the broker ends:\n{}", self.cast.report, tail(&self.node.log()));
+        Err(io::Error::other(what.to_owned()))
     }
 }
 
