@@ -1,0 +1,121 @@
+use super::{Batch, Engine, Feed, Sync};
+use base_kv_api::testing::MemSpace;
+use base_kv_api::{KvError, KvRead, KvSpace, Visit};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An engine in memory that can lose what was not synced, and break, on command.
+#[derive(Default)]
+pub(crate) struct MemEngine {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    now: Arc<MemSpace>,
+    durable: Arc<MemSpace>,
+    /// Writes until the engine breaks.
+    writes_left: Option<u64>,
+    writes: u64,
+}
+
+impl MemEngine {
+    /// The power is cut: what was not synced is gone, and what broke works again.
+    pub(crate) fn crash(&self) {
+        let mut state = self.state.lock();
+        state.now = Arc::clone(&state.durable);
+        state.writes_left = None;
+    }
+
+    /// After `writes` more batches and flushes all fail, without an effect.
+    pub(crate) fn break_after(&self, writes: u64) {
+        self.state.lock().writes_left = Some(writes);
+    }
+
+    /// How many batches and flushes there were.
+    pub(crate) fn writes(&self) -> u64 {
+        self.state.lock().writes
+    }
+}
+
+impl State {
+    fn count(&mut self, doing: &'static str) -> Result<(), KvError> {
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or_else(|| KvError { doing, cause: "input/output error".into() })?;
+        }
+        self.writes += 1;
+        Ok(())
+    }
+}
+
+struct Filling<'a>(&'a mut MemSpace);
+
+impl Batch for Filling<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.put(key, value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.0.delete(key);
+    }
+
+    fn delete_range(&mut self, keys: Range<&[u8]>) {
+        self.0.delete_range(keys);
+    }
+}
+
+impl Engine for MemEngine {
+    fn write(&self, sync: Sync, fill: &mut dyn FnMut(&mut dyn Batch)) -> Result<(), KvError> {
+        let mut state = self.state.lock();
+        state.count("write")?;
+        fill(&mut Filling(Arc::make_mut(&mut state.now)));
+        if sync == Sync::Now {
+            state.durable = Arc::clone(&state.now);
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.state.lock().now.get(key)
+    }
+
+    fn scan(&self, keys: Range<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), KvError> {
+        let now = Arc::clone(&self.state.lock().now);
+        now.scan(keys, visit)
+    }
+
+    fn view(&self, with: &mut dyn FnMut(&dyn KvRead) -> Result<(), KvError>) -> Result<(), KvError> {
+        let now = Arc::clone(&self.state.lock().now);
+        with(&*now)
+    }
+
+    fn flush(&self) -> Result<(), KvError> {
+        let mut state = self.state.lock();
+        state.count("flush")?;
+        state.durable = Arc::clone(&state.now);
+        Ok(())
+    }
+
+    fn replace(&self, keys: Range<&[u8]>, _staging: &Path, feed: Feed<'_>) -> Result<(), KvError> {
+        let mut pairs = Vec::new();
+        feed(&mut |key, value| {
+            pairs.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            Ok(())
+        })?;
+        // In steps, so that a break in between leaves a half.
+        for step in 0..=pairs.len() {
+            self.write(Sync::Now, &mut |batch| match step.checked_sub(1).and_then(|n| pairs.get(n)) {
+                Some((key, value)) => batch.put(key, value),
+                None => batch.delete_range(keys.clone()),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> u64 {
+        0
+    }
+}
