@@ -22,11 +22,16 @@ const DETACH_RUNS: u8 = 7;
 const EXPIRE: u8 = 8;
 const DISCARD: u8 = 9;
 const SWEEP: u8 = 10;
+const ABANDON: u8 = 11;
 
 /// A command, taken apart.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
-    Attach(Box<Attach>),
+    Attach {
+        attach: Box<Attach>,
+        /// Names this call among those of its node's run.
+        token: u64,
+    },
     Detach {
         version: SessionVersion,
         expiry_secs: Option<u32>,
@@ -60,6 +65,12 @@ pub(crate) enum Command {
     Discard {
         incarnation: u64,
         seqs: Vec<u64>,
+    },
+    /// Detaches an inbox if this call attached it, and nobody after it: nobody learned of it.
+    Abandon {
+        inbox: InboxId,
+        run: NodeIncarnation,
+        token: u64,
     },
     /// Removes the next `max` entries of an inbox that ended.
     Sweep {
@@ -147,15 +158,32 @@ pub(crate) fn read_packet_id(r: &mut Reader) -> Result<PacketId, WireError> {
     id.ok_or(WireError::Invalid { what: "a packet id", value })
 }
 
-pub(crate) fn attach(attach: &Attach) -> Bytes {
+fn put_inbox(out: &mut BytesMut, inbox: &InboxId) {
+    put_prefixed(out, inbox.tenant.as_str().as_bytes());
+    put_prefixed(out, inbox.client.as_str().as_bytes());
+}
+
+fn read_inbox(r: &mut Reader) -> Result<InboxId, WireError> {
+    Ok(InboxId { tenant: tenant_id(r.prefixed()?)?, client: client_id(r.prefixed()?)? })
+}
+
+fn put_run(out: &mut BytesMut, run: NodeIncarnation) {
+    out.put_u64(run.node.0);
+    put_varint(out, run.incarnation.0);
+}
+
+fn read_run(r: &mut Reader) -> Result<NodeIncarnation, WireError> {
+    Ok(NodeIncarnation { node: NodeId(r.u64()?), incarnation: Incarnation(r.varint()?) })
+}
+
+pub(crate) fn attach(attach: &Attach, token: u64) -> Bytes {
     let mut out = begin(ATTACH, 128);
-    put_prefixed(&mut out, attach.inbox.tenant.as_str().as_bytes());
-    put_prefixed(&mut out, attach.inbox.client.as_str().as_bytes());
+    put_varint(&mut out, token);
+    put_inbox(&mut out, &attach.inbox);
     out.put_u8(u8::from(attach.clean_start) | u8::from(attach.will.is_some()) << 1);
     put_varint(&mut out, u64::from(attach.expiry_secs));
     put_prefixed(&mut out, attach.owner.as_bytes());
-    out.put_u64(attach.node.node.0);
-    put_varint(&mut out, attach.node.incarnation.0);
+    put_run(&mut out, attach.node);
     put_varint(&mut out, attach.limits.messages);
     put_varint(&mut out, attach.limits.bytes);
     out.put_u8(encode_policy(attach.limits.when_full));
@@ -166,14 +194,14 @@ pub(crate) fn attach(attach: &Attach) -> Bytes {
 }
 
 fn read_attach(r: &mut Reader) -> Result<Attach, WireError> {
-    let inbox = InboxId { tenant: tenant_id(r.prefixed()?)?, client: client_id(r.prefixed()?)? };
+    let inbox = read_inbox(r)?;
     let flags = r.u8()?;
     Ok(Attach {
         inbox,
         clean_start: flags & 1 != 0,
         expiry_secs: read_u32(r, "a session expiry")?,
         owner: r.text("owner")?,
-        node: NodeIncarnation { node: NodeId(r.u64()?), incarnation: Incarnation(r.varint()?) },
+        node: read_run(r)?,
         limits: QueueLimits { messages: r.varint()?, bytes: r.varint()?, when_full: r.u8().and_then(decode_policy)? },
         will: if flags & 2 == 0 { None } else { Some(decode_will(r)?) },
     })
@@ -300,8 +328,7 @@ fn read_commit(r: &mut Reader) -> Result<Commit, WireError> {
 
 pub(crate) fn detach_runs(current: NodeIncarnation, from: u64, max: u64) -> Bytes {
     let mut out = begin(DETACH_RUNS, 40);
-    out.put_u64(current.node.0);
-    put_varint(&mut out, current.incarnation.0);
+    put_run(&mut out, current);
     put_varint(&mut out, from);
     put_varint(&mut out, max);
     out.freeze()
@@ -317,6 +344,14 @@ pub(crate) fn discard(incarnation: u64, seqs: &[u64]) -> Bytes {
     let mut out = begin(DISCARD, 20 + 5 * seqs.len());
     put_varint(&mut out, incarnation);
     put_numbers(&mut out, seqs.iter().copied());
+    out.freeze()
+}
+
+pub(crate) fn abandon(inbox: &InboxId, run: NodeIncarnation, token: u64) -> Bytes {
+    let mut out = begin(ABANDON, 64);
+    put_inbox(&mut out, inbox);
+    put_run(&mut out, run);
+    put_varint(&mut out, token);
     out.freeze()
 }
 
@@ -337,7 +372,10 @@ impl Command {
         let command = match r.u8()? {
             // The message is the rest.
             INSERT => return read_insert(r).map(Self::Insert),
-            ATTACH => Self::Attach(Box::new(read_attach(&mut r)?)),
+            ATTACH => {
+                let token = r.varint()?;
+                Self::Attach { attach: Box::new(read_attach(&mut r)?), token }
+            }
             DETACH => Self::Detach {
                 version: read_version(&mut r)?,
                 will: if r.u8()? == 0 { WillFate::Discard } else { WillFate::Publish },
@@ -357,13 +395,10 @@ impl Command {
                 filters: read_list(&mut r, SubscriptionFilter::decode)?,
             },
             COMMIT => Self::Commit { version: read_version(&mut r)?, mark: r.varint()?, commit: read_commit(&mut r)? },
-            DETACH_RUNS => Self::DetachRuns {
-                current: NodeIncarnation { node: NodeId(r.u64()?), incarnation: Incarnation(r.varint()?) },
-                from: r.varint()?,
-                max: r.varint()?,
-            },
+            DETACH_RUNS => Self::DetachRuns { current: read_run(&mut r)?, from: r.varint()?, max: r.varint()? },
             EXPIRE => Self::Expire { incarnations: read_list(&mut r, Reader::varint)? },
             DISCARD => Self::Discard { incarnation: r.varint()?, seqs: read_list(&mut r, Reader::varint)? },
+            ABANDON => Self::Abandon { inbox: read_inbox(&mut r)?, run: read_run(&mut r)?, token: r.varint()? },
             SWEEP => Self::Sweep { incarnation: r.varint()?, max: r.varint()? },
             other => return Err(WireError::Invalid { what: "a command", value: u64::from(other) }),
         };

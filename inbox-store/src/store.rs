@@ -5,7 +5,7 @@ use crate::reply;
 use crate::schema::body::{self, BodyId};
 use crate::schema::entry::{self, EntryBody, EntryHead};
 use crate::tail::Page;
-use crate::timer::{ExpiredEntries, TimerTask};
+use crate::timer::{ABANDONED_MAX, Abandoned, ExpiredEntries, TimerTask};
 use async_trait::async_trait;
 use base_kv_api::{KvError, KvRead, MutateError, RangeClient, Visit};
 use base_types::{
@@ -42,8 +42,9 @@ pub struct InboxStore {
     deadline: Duration,
     expired: Arc<Mutex<ExpiredEntries>>,
     attaching: Attaching,
-    /// Numbers commits in the order of the calls.
-    commits: AtomicU64,
+    abandoned: Arc<Abandoned>,
+    /// Numbers attaches and commits in the order of the calls.
+    calls: AtomicU64,
     timer: AbortHandle,
 }
 
@@ -60,19 +61,15 @@ impl InboxStore {
             range: range.clone(),
             clock: clock.clone(),
             expired: expired.clone(),
+            abandoned: Arc::default(),
         };
+        let abandoned = task.abandoned.clone();
         let timer = tokio::spawn(task.run()).abort_handle();
         let deadline = handle.shared.state.lock().config().deadline;
-        Arc::new(Self {
-            range,
-            handle,
-            clock,
-            deadline,
-            expired,
-            attaching: Attaching::default(),
-            commits: AtomicU64::new(1),
-            timer,
-        })
+        {
+            let (attaching, calls) = (Attaching::default(), AtomicU64::new(1));
+            Arc::new(Self { range, handle, clock, deadline, expired, abandoned, attaching, calls, timer })
+        }
     }
 
     /// As [`InboxHandle::listen`].
@@ -192,27 +189,41 @@ async fn persist(
     }
 }
 
-/// Counts an attach as on its way for as long as it lives.
+/// An attach as long as it is on its way. When nobody learns how it ended, because the outcome is unknown or nobody waited for it, it is
+/// undone.
 struct AttachOnItsWay<'a> {
-    attaching: &'a Attaching,
+    store: &'a InboxStore,
     inbox: InboxId,
+    run: NodeIncarnation,
+    token: u64,
+    settled: bool,
 }
 
 impl<'a> AttachOnItsWay<'a> {
-    fn begin(attaching: &'a Attaching, inbox: &InboxId) -> Self {
-        *attaching.lock().entry(inbox.clone()).or_default() += 1;
-        Self { attaching, inbox: inbox.clone() }
+    fn begin(store: &'a InboxStore, attach: &Attach) -> Self {
+        let (inbox, run) = (attach.inbox.clone(), attach.node);
+        *store.attaching.lock().entry(inbox.clone()).or_default() += 1;
+        Self { store, inbox, run, token: store.calls.fetch_add(1, Ordering::Relaxed), settled: false }
     }
 }
 
 impl Drop for AttachOnItsWay<'_> {
     fn drop(&mut self) {
-        let mut attaching = self.attaching.lock();
+        let mut attaching = self.store.attaching.lock();
         if let Some(count) = attaching.get_mut(&self.inbox) {
             *count -= 1;
             if *count == 0 {
                 attaching.remove(&self.inbox);
             }
+        }
+        drop(attaching);
+        if !self.settled {
+            let mut abandoned = self.store.abandoned.lock();
+            if abandoned.len() < ABANDONED_MAX {
+                abandoned.push_back((self.inbox.clone(), self.run, self.token));
+            }
+            drop(abandoned);
+            self.store.wake();
         }
     }
 }
@@ -233,8 +244,11 @@ impl InboxService for InboxStore {
                 sent_upto: 0,
             });
         }
-        let _on_its_way = AttachOnItsWay::begin(&self.attaching, &attach.inbox);
-        reply::read_attached(self.change(command::attach(&attach)).await?)
+        let mut on_its_way = AttachOnItsWay::begin(self, &attach);
+        let reply = self.change(command::attach(&attach, on_its_way.token)).await;
+        let result = reply.map_err(AttachError::from).and_then(reply::read_attached);
+        on_its_way.settled = result != Err(InboxError::Unknown.into());
+        result
     }
 
     async fn detach(&self, detach: Detach) -> Result<(), InboxError> {
@@ -310,7 +324,7 @@ impl InboxService for InboxStore {
         if commit.is_empty() {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let mark = self.commits.fetch_add(1, Ordering::Relaxed);
+        let mark = self.calls.fetch_add(1, Ordering::Relaxed);
         let command = command::commit(version, mark, &commit);
         let first = self.range.mutate(ROUTE, command.clone());
         let (range, deadline) = (self.range.clone(), self.deadline);

@@ -7,10 +7,10 @@ use crate::schema::will;
 use crate::state::{Notice, Timer, later};
 use crate::store::ROUTE;
 use base_kv_api::{KvError, MutateError, RangeClient};
-use base_types::{Clock, WallMs};
-use inbox_api::{PendingWill, SessionVersion};
+use base_types::{Clock, NodeIncarnation, WallMs};
+use inbox_api::{InboxId, PendingWill, SessionVersion};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,11 +52,18 @@ impl ExpiredEntries {
     }
 }
 
+/// Attaches that nobody learned of: to be undone, lest the session seems connected for ever.
+pub(crate) type Abandoned = Mutex<VecDeque<(InboxId, NodeIncarnation, u64)>>;
+
+/// More than this are left to the next start of the node, which detaches what its earlier runs held.
+pub(crate) const ABANDONED_MAX: usize = 1 << 16;
+
 pub(crate) struct TimerTask {
     pub(crate) shared: Arc<Shared>,
     pub(crate) range: Arc<dyn RangeClient>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) expired: Arc<Mutex<ExpiredEntries>>,
+    pub(crate) abandoned: Arc<Abandoned>,
 }
 
 impl TimerTask {
@@ -92,8 +99,18 @@ impl TimerTask {
         Some(if left.is_zero() { BACK_OFF } else { left.min(LOOK_AGAIN) })
     }
 
+    async fn undo_abandoned(&self) -> Result<(), MutateError> {
+        loop {
+            let next = self.abandoned.lock().front().cloned();
+            let Some((inbox, run, token)) = next else { return Ok(()) };
+            self.range.mutate(ROUTE, command::abandon(&inbox, run, token)).await?;
+            self.abandoned.lock().pop_front();
+        }
+    }
+
     /// Does what is due; tells whether there may be more.
     async fn tick(&self) -> Result<bool, MutateError> {
+        self.undo_abandoned().await?;
         let discarded = self.expired.lock().take();
         if let Some((incarnation, seqs)) = &discarded {
             self.range.mutate(ROUTE, command::discard(*incarnation, seqs)).await?;

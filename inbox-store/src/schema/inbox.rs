@@ -1,5 +1,5 @@
 //! An inbox: who owns it, and until when. Layout:
-//! `kind(1) len(1) tenant len(2) client` → `format(1) incarnation attach owner expiry_secs messages bytes when_full(1) flags(1)
+//! `kind(1) len(1) tenant len(2) client` → `format(1) incarnation attach token owner expiry_secs messages bytes when_full(1) flags(1)
 //! [node(8) run] [detached_at] [will_delay]`, numbers as varints.
 //!
 //! Written at attach and detach only; what changes with each message is in the entries and the cursor.
@@ -18,6 +18,8 @@ const WILL: u8 = 0b10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InboxRecord {
     pub(crate) version: SessionVersion,
+    /// Which call of its node attached it, so that one whose reply was lost can be undone.
+    pub(crate) token: u64,
     pub(crate) owner: ByteString,
     pub(crate) expiry_secs: u32,
     pub(crate) limits: QueueLimits,
@@ -108,6 +110,7 @@ pub(crate) fn encode(record: &InboxRecord) -> Vec<u8> {
     out.put_u8(FORMAT);
     put_varint(&mut out, record.version.incarnation);
     put_varint(&mut out, record.version.attach);
+    put_varint(&mut out, record.token);
     put_prefixed(&mut out, record.owner.as_bytes());
     put_varint(&mut out, u64::from(record.expiry_secs));
     put_varint(&mut out, record.limits.messages);
@@ -135,6 +138,7 @@ pub(crate) fn decode(value: Bytes) -> Result<InboxRecord, WireError> {
         other => return Err(WireError::UnknownFormat(other)),
     }
     let version = SessionVersion { incarnation: r.varint()?, attach: r.varint()? };
+    let token = r.varint()?;
     let owner = r.text("owner")?;
     let expiry_secs = read_u32(&mut r, "a session expiry")?;
     let limits = QueueLimits { messages: r.varint()?, bytes: r.varint()?, when_full: r.u8().and_then(decode_policy)? };
@@ -146,7 +150,7 @@ pub(crate) fn decode(value: Bytes) -> Result<InboxRecord, WireError> {
     };
     let will_delay = if flags & WILL == 0 { None } else { Some(read_u32(&mut r, "a will delay")?) };
     r.finish()?;
-    Ok(InboxRecord { version, owner, expiry_secs, limits, holder, will_delay })
+    Ok(InboxRecord { version, token, owner, expiry_secs, limits, holder, will_delay })
 }
 
 #[cfg(test)]
@@ -169,6 +173,7 @@ mod tests {
         ) -> InboxRecord {
             InboxRecord {
                 version: SessionVersion { incarnation, attach },
+                token: run ^ node,
                 owner: owner.into(),
                 expiry_secs,
                 limits: QueueLimits { messages, bytes, when_full: decode_policy(policy % 3).unwrap() },

@@ -17,7 +17,13 @@ use std::sync::Arc;
 const REMOVED_AT_ONCE: u64 = if cfg!(test) { 2 } else { 256 };
 
 impl State {
-    pub(super) fn attach(&mut self, cx: &ApplyCx, attach: &Attach, space: &mut dyn KvSpace) -> Result<Bytes, KvError> {
+    pub(super) fn attach(
+        &mut self,
+        cx: &ApplyCx,
+        attach: &Attach,
+        token: u64,
+        space: &mut dyn KvSpace,
+    ) -> Result<Bytes, KvError> {
         let kept = self.settle_earlier_life(cx, attach, space)?;
         let Some(kept) = kept else { return Ok(reply::not_owner()) };
         if kept.is_none() && attach.expiry_secs == 0 && attach.will.is_none() {
@@ -37,6 +43,7 @@ impl State {
         };
         let record = InboxRecord {
             version,
+            token,
             owner: attach.owner.to_string().into(),
             expiry_secs: attach.expiry_secs,
             limits: attach.limits,
@@ -177,6 +184,25 @@ impl State {
         if inbox.record.is_attached() {
             inbox.record.expiry_secs = expiry_secs.unwrap_or(inbox.record.expiry_secs);
             self.leave(cx, version.incarnation, fate, space)?;
+        }
+        Ok(reply::done())
+    }
+
+    /// Undoes an attach whose caller never learned of it: what it should have refused never fires a will (faults.md T14).
+    pub(super) fn abandon(
+        &mut self,
+        cx: &ApplyCx,
+        inbox: &InboxId,
+        run: NodeIncarnation,
+        token: u64,
+        space: &mut dyn KvSpace,
+    ) -> Result<Bytes, KvError> {
+        if let Some(&incarnation) = self.names.get(inbox)
+            && let Some(inbox) = self.inboxes.get(&incarnation)
+            && inbox.record.holder == Holder::Attached(run)
+            && inbox.record.token == token
+        {
+            self.leave(cx, incarnation, WillFate::Discard, space)?;
         }
         Ok(reply::done())
     }

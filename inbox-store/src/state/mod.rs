@@ -104,13 +104,14 @@ impl State {
         match Command::decode(command.clone()) {
             Ok(Command::Insert(insert)) => self.insert(cx, &insert, space),
             Ok(Command::Commit { version, mark, commit }) => self.commit(version, mark, &commit, space),
-            Ok(Command::Attach(attach)) => self.attach(cx, &attach, space),
+            Ok(Command::Attach { attach, token }) => self.attach(cx, &attach, token, space),
             Ok(Command::Detach { version, expiry_secs, will }) => self.detach(cx, version, expiry_secs, will, space),
             Ok(Command::Subscribe { version, subscriptions }) => self.subscribe(version, &subscriptions, space),
             Ok(Command::Unsubscribe { version, filters }) => self.unsubscribe(version, &filters, space),
             Ok(Command::DetachRuns { current, from, max }) => self.detach_runs(cx, current, from, max, space),
             Ok(Command::Expire { incarnations }) => self.expire(cx, &incarnations, space),
             Ok(Command::Discard { incarnation, seqs }) => self.discard(cx, incarnation, &seqs, space),
+            Ok(Command::Abandon { inbox, run, token }) => self.abandon(cx, &inbox, run, token, space),
             Ok(Command::Sweep { incarnation, max }) => self.sweep(incarnation, max, space),
             Err(error) => {
                 tracing::error!(%error, index = cx.index, "a command was not understood");

@@ -32,6 +32,7 @@ enum Op {
     Unsubscribe { client: usize, filter: u8 },
     Insert { receivers: Vec<(usize, bool)>, len: usize, expires_in: Option<u64>, origin: Source },
     Commit { client: usize, stale: bool, late: bool, done: Vec<u64>, received: Vec<u64>, sent: u64, released: Vec<u16> },
+    Abandon { client: usize, own: bool },
     DetachRuns,
     Expire,
     Discard { client: usize },
@@ -70,6 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (who.clone(), prop::bool::weighted(0.1), prop::bool::weighted(0.2), near(), near(), 0u64..6, prop::collection::vec(1u16..4, 0..2))
             .prop_map(|(client, stale, late, done, received, sent, released)|
                 Op::Commit { client, stale, late, done, received, sent, released }),
+        1 => (who.clone(), any::<bool>()).prop_map(|(client, own)| Op::Abandon { client, own }),
         1 => Just(Op::DetachRuns),
         1 => Just(Op::Expire),
         1 => who.prop_map(|client| Op::Discard { client }),
@@ -87,6 +89,7 @@ fn limits(client: usize) -> QueueLimits {
 #[derive(Clone, Debug)]
 struct ModelInbox {
     version: SessionVersion,
+    token: u64,
     owner: bool,
     attached: Option<NodeIncarnation>,
     detached_at: WallMs,
@@ -211,6 +214,7 @@ impl Model {
             *incarnations += 1;
             ModelInbox {
                 version: SessionVersion { incarnation: *incarnations, attach: 0 },
+                token: 0,
                 owner,
                 attached: None,
                 detached_at: now,
@@ -376,12 +380,16 @@ impl World {
                     limits: limits(*client),
                 };
                 let want = self.model.attach(*client, &attach, *owner, now);
-                let got = reply::read_attached(self.apply(command::attach(&attach)));
+                let token = self.commands;
+                let got = reply::read_attached(self.apply(command::attach(&attach, token)));
                 match (want, got) {
                     (Err(()), Err(AttachError::NotOwner)) => {}
                     (Ok((version, present)), Ok(got)) => {
                         assert_eq!((got.version, got.session_present), (version, present));
-                        let Some(model) = self.model.inboxes.get(client).filter(|_| version.is_some()) else { return };
+                        let Some(model) = self.model.inboxes.get_mut(client).filter(|_| version.is_some()) else {
+                            return;
+                        };
+                        model.token = token;
                         let subscriptions: Vec<_> = model.subscriptions.iter().map(|&n| filter(n)).collect();
                         assert_eq!(got.subscriptions.into_iter().map(|(f, _)| f).collect::<Vec<_>>(), subscriptions);
                         assert_eq!(got.inbound, model.inbound.iter().copied().collect::<Vec<_>>());
@@ -463,6 +471,14 @@ impl World {
                 let mark = if *late { 1 } else { self.commands + 2 };
                 let want = self.model.commit(version, mark, &commit).map_err(|()| InboxError::Fenced);
                 assert_eq!(reply::read_done(self.apply(command::commit(version, mark, &commit))), want);
+            }
+            Op::Abandon { client, own } => {
+                let Some(inbox) = self.model.inboxes.get(client) else { return };
+                let (token, run) = (inbox.token + u64::from(!own), inbox.attached.unwrap_or(RUN));
+                if *own && inbox.attached.is_some() {
+                    self.model.leave(*client, false, now);
+                }
+                self.apply(command::abandon(&crate::testing::inbox(CLIENTS[*client]), run, token));
             }
             Op::DetachRuns => {
                 let stale = |inbox: &ModelInbox| inbox.attached.is_some_and(|run| run.incarnation < RUN.incarnation);

@@ -517,6 +517,29 @@ async fn a_session_that_keeps_nothing_waits_for_the_attach_before_it() {
 }
 
 #[tokio::test]
+async fn an_attach_that_nobody_learned_of_is_undone_and_fires_no_will() {
+    let node = Node::new();
+    node.range.hold();
+    let store = node.store.clone();
+    let attaching = tokio::spawn(async move { store.attach(with_will(attach("c", 5), 0)).await });
+    eventually(|| (node.range.waiting() == 1).then_some(())).await;
+    attaching.abort();
+    assert!(attaching.await.is_err());
+    node.range.release();
+    eventually(|| (node.store.stats().attached == 0).then_some(())).await;
+    node.pass(Duration::from_secs(5));
+    let Told::Ended(ended, ..) = node.next_told().await else { panic!("a will") };
+    assert_eq!(ended, inbox("c"));
+
+    // One that came after it stays.
+    node.range.refuse_next(MutateError::Unknown);
+    assert_eq!(node.store.attach(attach("c", 5)).await, Err(InboxError::Unknown.into()));
+    let version = node.attach(attach("c", 5)).await;
+    settle().await;
+    assert_eq!(node.fetch("c", version, 1), []);
+}
+
+#[tokio::test]
 async fn what_expired_in_the_queue_is_left_out_removed_and_counted() {
     let node = Node::new();
     let version = node.attach(attach("c", 100)).await;
