@@ -72,10 +72,10 @@ fn rules_decide_who_subscribes_publishes_and_is_delivered_to() -> io::Result<()>
     assert_eq!(old.subscribe("devices/dev-2/x", 1)?, 0x80);
 
     // What the wildcard covers and the rules deny does not come: not live, and not retained.
-    assert_eq!(ann.publish("devices/dev-1/secret", "retained", 1, true)?, 0);
+    assert!(ann.publish("devices/dev-1/secret", "retained", 1, true)? < 0x80);
     assert_eq!(device.subscribe("devices/dev-1/#", 1)?, 1);
-    assert_eq!(ann.publish("devices/dev-1/secret", "live", 1, false)?, 0);
-    assert_eq!(ann.publish("devices/dev-1/open", "seen", 1, false)?, 0);
+    assert!(ann.publish("devices/dev-1/secret", "live", 1, false)? < 0x80);
+    assert!(ann.publish("devices/dev-1/open", "seen", 1, false)? < 0x80);
     assert_eq!(device.message()?.payload, "seen");
     assert_eq!(device.drain()?, []);
     Ok(())
