@@ -1,5 +1,5 @@
-use super::CliError;
 use super::connection::ConnectionArgs;
+use super::{CliError, tls};
 use base_types::{PacketId, QoS};
 use bytes::BytesMut;
 use mqtt_codec::{
@@ -8,8 +8,9 @@ use mqtt_codec::{
 };
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -37,6 +38,22 @@ pub enum ClientError {
         address: String,
         /// How long.
         seconds: u64,
+    },
+    /// The TLS handshake.
+    #[error("no TLS with {address}: {reason}; is it a TLS port, and is --cafile the authority of its certificate?")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file for TLS.
+    #[error("cannot use {path}: {reason}", path = path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// CONNACK with an error.
     #[error("the broker refused the connection: {reason}{hint}")]
@@ -69,10 +86,14 @@ pub enum ClientError {
     Unexpected(String),
 }
 
+/// What a connection runs over.
+trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+
 /// One connection to a broker: a client as small as it gets, without reconnecting.
-#[derive(Debug)]
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     decoder: Decoder,
     incoming: BytesMut,
     outgoing: BytesMut,
@@ -114,6 +135,13 @@ impl Client {
             .map_err(|_| silent())?
             .map_err(|source| ClientError::Unreachable { address: address.clone(), source })?;
         stream.set_nodelay(true).map_err(ClientError::from)?;
+        let stream: Box<dyn Transport> = match &args.cafile {
+            Some(cafile) => {
+                let handshake = tls::handshake(stream, args, cafile);
+                Box::new(timeout(CONNECT_TIMEOUT, handshake).await.map_err(|_| silent())??)
+            }
+            None => Box::new(stream),
+        };
         let version = args.version();
         let mut decoder = Decoder::new(Role::Client, PACKET_SIZE_MAX);
         decoder.set_version(version);
@@ -271,7 +299,8 @@ impl Client {
         while !self.outgoing.is_empty() {
             self.stream.write_buf(&mut self.outgoing).await?;
         }
-        Ok(())
+        // TLS keeps what the socket did not take at once.
+        Ok(self.stream.flush().await?)
     }
 
     fn sent_something(&mut self) {

@@ -17,6 +17,18 @@ pub(super) struct ConnectionArgs {
     #[arg(short = 'p', long, default_value_t = 1883)]
     pub(super) port: u16,
 
+    /// Speak TLS (usually port 8883), and trust the authorities in this PEM file
+    #[arg(long, value_name = "FILE")]
+    pub(super) cafile: Option<PathBuf>,
+
+    /// PEM file with a client certificate to show
+    #[arg(long, value_name = "FILE", requires_all = ["cafile", "key"])]
+    pub(super) cert: Option<PathBuf>,
+
+    /// PEM file with the private key of the client certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(super) key: Option<PathBuf>,
+
     /// Client id; without one the broker assigns one
     #[arg(short = 'i', long, value_name = "ID")]
     pub(super) id: Option<String>,

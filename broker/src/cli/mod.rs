@@ -11,6 +11,7 @@ mod format;
 mod password;
 mod publish;
 mod subscribe;
+mod tls;
 mod user;
 
 pub use config::{ConfigArgs, ConfigSource, access_config, run_config};
