@@ -1,57 +1,67 @@
-use mqtt_session::DropReason;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! What is counted where: the names of causes, and which packet and layer is which label.
 
-/// Why a message did not reach a receiver. The names are those of the metric and the log (design P10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(crate) enum DropCause {
-    NotAuthorized,
-    SlowReceiver,
-    PacketTooLarge,
-    Expired,
-    QueueFull,
-}
+use mqtt_codec::{Packet, Version};
+use mqtt_session::{CloseReason, DropReason};
+use mqtt_transport::TransportKind;
+use telemetry::{Layer, PacketKind, ProtocolVersion};
 
-impl DropCause {
-    pub(crate) const ALL: [(Self, &'static str); 5] = [
-        (Self::NotAuthorized, "not_authorized"),
-        (Self::SlowReceiver, "slow_receiver"),
-        (Self::PacketTooLarge, "packet_too_large"),
-        (Self::Expired, "expired"),
-        (Self::QueueFull, "queue_full"),
-    ];
-}
+/// The client has no right to it.
+pub(crate) const NOT_AUTHORIZED: &str = "not_authorized";
+/// The receiver takes QoS 0 messages too slowly.
+pub(crate) const SLOW_RECEIVER: &str = "slow_receiver";
+/// Expired before it could be sent.
+pub(crate) const EXPIRED: &str = "expired";
 
-impl From<DropReason> for DropCause {
-    fn from(reason: DropReason) -> Self {
-        match reason {
-            DropReason::PacketTooLarge => Self::PacketTooLarge,
-            DropReason::Expired => Self::Expired,
-            DropReason::QueueFull => Self::QueueFull,
-        }
+pub(crate) fn drop_cause(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::PacketTooLarge => "packet_too_large",
+        DropReason::Expired => EXPIRED,
+        DropReason::QueueFull => "queue_full",
     }
 }
 
-/// What is counted too rarely to need a place of its own for each shard.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    dropped: [AtomicU64; DropCause::ALL.len()],
-    refused: Mutex<BTreeMap<&'static str, u64>>,
-    handshakes_failed: Mutex<BTreeMap<&'static str, u64>>,
+pub(crate) fn close_cause(reason: &CloseReason) -> &'static str {
+    match reason {
+        CloseReason::ByClient(_) => "by_client",
+        CloseReason::TransportClosed => "transport_closed",
+        CloseReason::ConnectTimeout => "connect_timeout",
+        CloseReason::ByServer(code) | CloseReason::Refused(code) => code.name(),
+    }
 }
 
-impl Counters {
-    pub(crate) fn dropped(&self, cause: DropCause, count: u64) {
-        self.dropped[cause as usize].fetch_add(count, Ordering::Relaxed);
+pub(crate) fn layer(kind: TransportKind) -> Layer {
+    match kind {
+        TransportKind::Tcp => Layer::Tcp,
+        TransportKind::Tls => Layer::Tls,
+        TransportKind::Ws => Layer::Ws,
+        TransportKind::Wss => Layer::Wss,
     }
+}
 
-    pub(crate) fn refused(&self, cause: &'static str) {
-        *self.refused.lock().entry(cause).or_default() += 1;
+pub(crate) fn protocol(version: Version) -> ProtocolVersion {
+    match version {
+        Version::V3 => ProtocolVersion::V31,
+        Version::V4 => ProtocolVersion::V311,
+        Version::V5 => ProtocolVersion::V5,
     }
+}
 
-    pub(crate) fn handshake_failed(&self, cause: &'static str) {
-        *self.handshakes_failed.lock().entry(cause).or_default() += 1;
+pub(crate) fn kind(packet: &Packet) -> PacketKind {
+    match packet {
+        Packet::Connect(_) => PacketKind::Connect,
+        Packet::ConnAck(_) => PacketKind::ConnAck,
+        Packet::Publish(_) => PacketKind::Publish,
+        Packet::PubAck(_) => PacketKind::PubAck,
+        Packet::PubRec(_) => PacketKind::PubRec,
+        Packet::PubRel(_) => PacketKind::PubRel,
+        Packet::PubComp(_) => PacketKind::PubComp,
+        Packet::Subscribe(_) => PacketKind::Subscribe,
+        Packet::SubAck(_) => PacketKind::SubAck,
+        Packet::Unsubscribe(_) => PacketKind::Unsubscribe,
+        Packet::UnsubAck(_) => PacketKind::UnsubAck,
+        Packet::PingReq => PacketKind::PingReq,
+        Packet::PingResp => PacketKind::PingResp,
+        Packet::Disconnect(_) => PacketKind::Disconnect,
+        Packet::Auth(_) => PacketKind::Auth,
     }
 }

@@ -1,8 +1,14 @@
 //! Hermod, the program: listeners, shards, services, and the command line. The only crate that knows concrete types of all others.
 
+mod boot;
 mod counters;
 mod listener;
 mod live;
 mod node;
 mod routes;
+mod seen;
+mod services;
 mod shard;
+
+pub mod cli;
+pub mod start;

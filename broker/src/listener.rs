@@ -42,11 +42,6 @@ impl ConnectionLimit {
         }
         Some(ConnectionPermit(Arc::clone(&self.open)))
     }
-
-    /// Connections that are open now.
-    pub(crate) fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for ConnectionPermit {

@@ -6,7 +6,7 @@ mod registry;
 mod table;
 
 pub(crate) use registry::Registry;
-pub(crate) use table::{Added, LiveTable, Removed, Target};
+pub(crate) use table::{LiveTable, Target};
 
 /// Where a live session is. A slot that was reused has another generation, so a stale reference leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

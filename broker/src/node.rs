@@ -1,4 +1,3 @@
-use crate::counters::Counters;
 use crate::live::{LiveTable, Registry, SessionRef, Target};
 use crate::routes::RouteKeeper;
 use crate::shard::{Letter, ShardHandle};
@@ -14,17 +13,20 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use telemetry::Metrics;
 
 /// What all shards and services of a node share.
 pub(crate) struct Node {
     pub(crate) run: NodeIncarnation,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Arc<Settings>,
+    /// The largest CONNECT, in bytes: what a stranger can make us hold.
+    pub(crate) connect_bytes_max: u32,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     /// What a client is told about a filter that it may not subscribe to.
     pub(crate) subscribe_denied: ReasonCode,
-    pub(crate) counters: Counters,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) live: ShardedLock<LiveTable>,
     pub(crate) registry: Registry,
     pub(crate) routes: RouteKeeper,
@@ -103,7 +105,9 @@ impl Node {
                 client: first.client,
                 incarnation: first.incarnation,
             };
-            while let Some(same) = rest.next_if(|m| m.client == receiver.client && m.incarnation == receiver.incarnation) {
+            while let Some(same) =
+                rest.next_if(|m| m.client == receiver.client && m.incarnation == receiver.incarnation)
+            {
                 receiver.qos = receiver.qos.max(same.options.qos.min(message.qos));
                 receiver.retain |= message.retain && same.options.retain_as_published;
                 receiver.subscription_identifiers.extend(same.options.identifier);
@@ -162,7 +166,8 @@ impl Node {
 
     /// Whether some shard has more waiting than it should: then nobody reads from publishers for a moment.
     pub(crate) fn is_congested(&self) -> bool {
-        self.open_publishes.load(Ordering::Relaxed) > OPEN_PUBLISHES_HIGH || self.shards.iter().any(ShardHandle::is_congested)
+        self.open_publishes.load(Ordering::Relaxed) > OPEN_PUBLISHES_HIGH
+            || self.shards.iter().any(ShardHandle::is_congested)
     }
 
     /// Sends a message to live sessions from outside of the shards.

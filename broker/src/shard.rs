@@ -11,7 +11,7 @@ mod outbox;
 mod retained;
 mod timers;
 
-use crate::counters::DropCause;
+use crate::counters;
 use crate::live::{SessionRef, Target};
 use crate::node::{Node, Receivers};
 use base_types::{Message, PacketId, QoS, WallMs};
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+use telemetry::ShardMetrics;
 use timers::Timers;
 use tokio::task::LocalSet;
 use tracing::debug;
@@ -69,6 +70,7 @@ pub(crate) fn spawn(index: u16, node: Arc<Node>) -> std::io::Result<std::thread:
 pub(crate) struct Shard {
     node: Arc<Node>,
     index: u16,
+    metrics: ShardMetrics,
     mailbox: Arc<Mailbox>,
     conns: RefCell<Slab<(u32, Rc<RefCell<Conn>>)>>,
     generation: Cell<u32>,
@@ -100,6 +102,7 @@ impl Shard {
         let mailbox = Arc::clone(&node.shards[usize::from(index)].mailbox);
         let outgoing = node.shards.iter().map(|_| Vec::new()).collect();
         Rc::new(Self {
+            metrics: node.metrics.shard(),
             node,
             index,
             mailbox,
@@ -150,6 +153,14 @@ impl Shard {
                 }
             }
             Letter::Queued(session) => self.event(session, Event::Queued),
+            Letter::Fenced(session, version) => {
+                if let Some(conn) = self.find(session)
+                    && conn.borrow().inbox.as_ref().is_some_and(|(_, own)| *own == version)
+                {
+                    let reason = ReasonCode::SessionTakenOver;
+                    self.event_on(&conn, Event::Disconnect { reason, publish_will: false });
+                }
+            }
             Letter::Kick { session, reason, done } => {
                 // A session that is gone drops `done`, and that tells too.
                 if let Some(conn) = self.find(session) {
@@ -168,6 +179,11 @@ impl Shard {
                 self.mailbox.wake();
             }
         }
+    }
+
+    /// Counts messages that did not reach a receiver.
+    fn dropped(&self, cause: &'static str, count: u64) {
+        self.node.metrics.node().dropped.add(cause, count);
     }
 
     fn find(&self, session: SessionRef) -> Option<Rc<RefCell<Conn>>> {
@@ -222,11 +238,11 @@ impl Shard {
         let Some(conn) = self.find(target.session) else { return };
         let mut conn_ref = conn.borrow_mut();
         if !conn_ref.rights(&*self.node.authorizer).may_receive(&message.topic) {
-            self.node.counters.dropped(DropCause::NotAuthorized, 1);
+            self.dropped(counters::NOT_AUTHORIZED, 1);
             return;
         }
         if target.qos == QoS::AtMostOnce && conn_ref.outbox_is_full() {
-            self.node.counters.dropped(DropCause::SlowReceiver, 1);
+            self.dropped(counters::SLOW_RECEIVER, 1);
             return;
         }
         let delivery = Delivery {
@@ -250,7 +266,7 @@ impl Shard {
         let mut waiting = Vec::new();
         for Published { op, message, inbound, allowed } in published {
             if !allowed {
-                self.node.counters.dropped(DropCause::NotAuthorized, 1);
+                self.node.metrics.node().denied.inc(if message.retain { "retain" } else { "publish" });
                 if let Some(op) = op {
                     done.push((op, PublishOutcome::Refused(ReasonCode::NotAuthorized)));
                 }
@@ -262,6 +278,9 @@ impl Shard {
             }
             let count = receivers.live.len() + receivers.inboxes.len();
             let retained = message.retain;
+            if count == 0 {
+                self.metrics.unrouted.inc();
+            }
             if count == 0 && !retained && inbound.is_none() {
                 if let Some(op) = op {
                     done.push((op, PublishOutcome::Accepted { receivers: 0 }));
@@ -324,6 +343,7 @@ impl Shard {
                 continue;
             }
             elsewhere = true;
+            self.metrics.handed_over.inc();
             let mut outgoing = self.outgoing.borrow_mut();
             let Some(letters) = outgoing.get_mut(usize::from(target.session.shard)) else { continue };
             match letters.last_mut() {
@@ -359,15 +379,18 @@ impl Shard {
             for conn in &dirty {
                 self.flush(conn);
             }
-            // The list's memory is used again unless somebody was marked meanwhile.
-            let mut list = self.dirty.borrow_mut();
-            if list.is_empty() {
-                *list = dirty;
-                list.clear();
-            }
-            drop(list);
+            self.keep(dirty);
             // Whatever became ready meanwhile goes first.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Uses the memory of a list of flushed connections again, unless somebody was marked meanwhile.
+    fn keep(&self, mut flushed: Vec<Rc<RefCell<Conn>>>) {
+        let mut list = self.dirty.borrow_mut();
+        if list.is_empty() {
+            flushed.clear();
+            *list = flushed;
         }
     }
 
@@ -378,7 +401,7 @@ impl Shard {
         let mut none = Vec::new();
         self.flush_session(&mut conn_ref, now, wall, &mut none);
         self.send_retained(&mut conn_ref, now, wall);
-        conn_ref.write(&mut self.spare_buffers.borrow_mut(), now);
+        conn_ref.write(&mut self.spare_buffers.borrow_mut(), &self.metrics, now);
         self.schedule(&mut conn_ref);
         conn_ref.wake_if_needed();
     }
@@ -442,9 +465,8 @@ async fn committed(
     if let Some(insert) = insert {
         match insert.await {
             Ok(outcomes) => {
-                let refused = |o: &InsertOutcome| {
-                    matches!(o, InsertOutcome::Dropped(inbox_api::DropCause::QueueFullRejected))
-                };
+                let refused =
+                    |o: &InsertOutcome| matches!(o, InsertOutcome::Dropped(inbox_api::DropCause::QueueFullRejected));
                 // Reject is told only when nobody got it (faults.md O06).
                 if !outcomes.is_empty() && outcomes.len() as u64 == count && outcomes.iter().all(refused) {
                     return PublishOutcome::Refused(ReasonCode::QuotaExceeded);

@@ -1,5 +1,7 @@
 use super::SessionRef;
-use base_types::{ClientId, QoS, SharedFilter, SharedMode, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName};
+use base_types::{
+    ClientId, QoS, SharedFilter, SharedMode, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName,
+};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -1,15 +1,15 @@
 use super::outbox::{Outbox, SHARE_FROM};
 use super::retained::Cursor;
 use super::{Published, READ_BYTES, Shard};
-use crate::counters::DropCause;
+use crate::counters;
 use crate::listener::ConnectionPermit;
 use crate::live::SessionRef;
-use base_types::{QoS, TenantId, WallMs};
+use base_types::{PacketId, QoS, TenantId, WallMs};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use inbox_api::{InboxId, SessionVersion};
 use mqtt_auth::{Authorizer, ConnectInfo, Permissions, Principal};
-use mqtt_codec::{DecodeError, Decoder, Packet, PublishParts, Role, Version, encode};
+use mqtt_codec::{Decoder, Packet, PublishParts, Role, Version, encode};
 use mqtt_session::{Action, Alias, CloseReason, Delivery, Event, Session};
 use mqtt_transport::{Peer, Transport};
 use std::cell::RefCell;
@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use telemetry::{PacketKind, ShardMetrics};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 use tokio_util::io::poll_read_buf;
@@ -55,16 +56,20 @@ pub(crate) struct Conn {
     waker: Option<Waker>,
     /// The connection waits for something else than its socket before it reads on.
     paused: bool,
+    /// CONNACK said yes, to a client of this version.
+    admitted: Option<Version>,
     blocked_since: Option<Instant>,
     phase: Phase,
+    /// Why it ended, once it did.
+    ended: Option<CloseReason>,
     _permit: ConnectionPermit,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
     /// Write what is left, then close.
-    Closing(CloseReason),
+    Closing,
     /// Everything is written and our side is shut; the peer's last bytes are read away so that it can read ours.
     Lingering(Instant),
     Gone,
@@ -84,6 +89,14 @@ pub(super) struct Frames {
     wanted: bool,
     old: Option<Bytes>,
     v5: Option<Bytes>,
+}
+
+/// One PUBLISH on its way out, as [`Action::Deliver`] names it.
+struct Sending {
+    delivery: Delivery,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    alias: Option<Alias>,
 }
 
 impl Frames {
@@ -124,8 +137,10 @@ impl Conn {
             outbox: Outbox::default(),
             waker: None,
             paused: false,
+            admitted: None,
             blocked_since: None,
             phase: Phase::Open,
+            ended: None,
             _permit: permit,
         }
     }
@@ -191,13 +206,16 @@ impl Conn {
     }
 
     /// Writes what waits. What the transport does not take now, the connection's task goes on with.
-    pub(super) fn write(&mut self, spare: &mut Vec<BytesMut>, now: Instant) {
+    pub(super) fn write(&mut self, spare: &mut Vec<BytesMut>, metrics: &ShardMetrics, now: Instant) {
         if self.outbox.is_empty() || matches!(self.phase, Phase::Gone) {
             return;
         }
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         let before = self.outbox.len();
-        match self.outbox.poll_write(&mut self.transport, &mut Context::from_waker(&waker)) {
+        let result = self.outbox.poll_write(&mut self.transport, &mut Context::from_waker(&waker));
+        metrics.writes.inc();
+        metrics.bytes_sent.add((before - self.outbox.len()) as u64);
+        match result {
             Poll::Ready(Ok(())) => {
                 self.blocked_since = None;
                 self.outbox.give_back(spare);
@@ -228,10 +246,7 @@ impl Conn {
 
     fn send_publish(
         &mut self,
-        delivery: &Delivery,
-        packet_id: Option<base_types::PacketId>,
-        dup: bool,
-        alias: Option<Alias>,
+        Sending { delivery, packet_id, dup, alias }: Sending,
         wall: WallMs,
         frames: &mut Frames,
         spare: &mut Vec<BytesMut>,
@@ -290,16 +305,17 @@ impl Shard {
             if !conn_ref.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
                 conn_ref.waker = Some(cx.waker().clone());
             }
-            if !conn_ref.outbox.is_empty() {
-                conn_ref.write(&mut self.spare_buffers.borrow_mut(), now);
+            // Only what the transport did not take before: what is new leaves with the flusher, together.
+            if conn_ref.blocked_since.is_some() || !conn_ref.is_open() {
+                conn_ref.write(&mut self.spare_buffers.borrow_mut(), &self.metrics, now);
                 self.schedule(&mut conn_ref);
                 if conn_ref.outbox.is_empty() && !conn_ref.retained.is_empty() {
                     self.mark_dirty(conn, &mut conn_ref);
                 }
             }
-            match conn_ref.phase.clone() {
+            match conn_ref.phase {
                 Phase::Open => {}
-                Phase::Closing(_) => {
+                Phase::Closing => {
                     if !conn_ref.outbox.is_empty() {
                         return Poll::Pending;
                     }
@@ -332,8 +348,7 @@ impl Shard {
                 return Poll::Pending;
             }
             // What had to wait comes before what the socket has.
-            let waited = !conn_ref.inbound.is_empty()
-                && self.take_inbound(&mut conn_ref, now, wall, &mut published);
+            let waited = !conn_ref.inbound.is_empty() && self.take_inbound(&mut conn_ref, now, wall, &mut published);
             let mut pending = false;
             if !waited {
                 match self.read(&mut conn_ref, cx, now, wall, &mut published) {
@@ -390,6 +405,8 @@ impl Shard {
         let result = poll_read_buf(Pin::new(&mut conn.transport), cx, &mut buffer);
         match result {
             Poll::Ready(Ok(n)) if n > 0 => {
+                self.metrics.reads.inc();
+                self.metrics.bytes_received.add(n as u64);
                 self.decode(conn, &mut buffer, now, wall, published);
             }
             Poll::Ready(result) => {
@@ -431,12 +448,19 @@ impl Shard {
     ) {
         while conn.is_open() && !conn.session.inbound_paused() {
             match conn.decoder.decode(bytes) {
-                Ok(Some(packet)) => self.handle(conn, now, wall, Event::Packet(packet), published),
+                Ok(Some(packet)) => {
+                    self.metrics.packets_received[counters::kind(&packet)].inc();
+                    if let Packet::Publish(publish) = &packet {
+                        self.metrics.messages_received[publish.qos].inc();
+                        self.metrics.payload_received[publish.qos].add(publish.payload.len() as u64);
+                    }
+                    if let Packet::Connect(_) = packet {
+                        conn.decoder.set_max_packet_size(self.node.settings.max_packet_size());
+                    }
+                    self.handle(conn, now, wall, Event::Packet(packet), published);
+                }
                 Ok(None) => return,
                 Err(error) => {
-                    if let DecodeError::UnsupportedProtocolVersion { .. } = error {
-                        self.node.counters.refused("unsupported_protocol_version");
-                    }
                     let event = Event::Malformed { reason: error.reason_code(), detail: error.to_string() };
                     self.handle(conn, now, wall, event, published);
                     return;
@@ -486,8 +510,14 @@ impl Shard {
         published: &mut Vec<Published>,
     ) {
         let mut actions = self.actions.borrow_mut().pop().unwrap_or_default();
-        conn.session.flush(&mut actions);
-        self.perform(conn, now, wall, &mut actions, published, &mut Frames::new(1));
+        // What was fetched may lead to a commit, and that to nothing more.
+        loop {
+            conn.session.flush(&mut actions);
+            if actions.is_empty() {
+                break;
+            }
+            self.perform(conn, now, wall, &mut actions, published, &mut Frames::new(1));
+        }
         self.actions.borrow_mut().push(actions);
     }
 
@@ -504,10 +534,24 @@ impl Shard {
         loop {
             for action in actions.drain(..) {
                 match action {
-                    Action::Send(packet) => conn.send(&packet, &mut self.spare_buffers.borrow_mut()),
+                    Action::Send(packet) => {
+                        self.metrics.packets_sent[counters::kind(&packet)].inc();
+                        if let (Packet::ConnAck(connack), Some(version)) = (&packet, conn.session.version())
+                            && !connack.reason_code.is_error()
+                        {
+                            conn.admitted = Some(version);
+                            self.metrics.clients[counters::protocol(version)].inc();
+                            self.metrics.connects[counters::protocol(version)].inc();
+                        }
+                        conn.send(&packet, &mut self.spare_buffers.borrow_mut());
+                    }
                     Action::Deliver { delivery, packet_id, dup, alias } => {
+                        self.metrics.packets_sent[PacketKind::Publish].inc();
+                        self.metrics.messages_sent[delivery.qos].inc();
+                        self.metrics.payload_sent[delivery.qos].add(delivery.message.payload.len() as u64);
                         let mut spare = self.spare_buffers.borrow_mut();
-                        conn.send_publish(&delivery, packet_id, dup, alias, wall, frames, &mut spare);
+                        let sending = Sending { delivery, packet_id, dup, alias };
+                        conn.send_publish(sending, wall, frames, &mut spare);
                     }
                     Action::Publish { op, message, inbound } => {
                         let rights = conn.rights(&*self.node.authorizer);
@@ -521,10 +565,11 @@ impl Shard {
                     Action::Subscribe { op, entries } => self.subscribe(conn, op, entries),
                     Action::Unsubscribe { op, filters } => self.unsubscribe(conn, op, filters),
                     Action::Detach { expiry_secs, will } => self.detach(conn, expiry_secs, will),
-                    Action::Dropped { cause, count } => self.node.counters.dropped(DropCause::from(cause), count),
+                    Action::Dropped { cause, count } => self.dropped(counters::drop_cause(cause), count),
                     Action::Close(reason) => {
                         debug!(client = ?conn.session.client_id(), peer = %conn.peer.addr, ?reason, "connection closes");
-                        conn.phase = Phase::Closing(reason);
+                        conn.ended = Some(reason);
+                        conn.phase = Phase::Closing;
                     }
                 }
             }
@@ -539,6 +584,16 @@ impl Shard {
         let (now, wall) = self.now();
         // A transport that was given up never told the session.
         self.handle(&mut conn_ref, now, wall, Event::TransportClosed, &mut Vec::new());
+        let cause = conn_ref.ended.as_ref().map_or("transport_closed", counters::close_cause);
+        self.metrics.connections[counters::layer(conn_ref.peer.kind)].dec();
+        let node = self.node.metrics.node();
+        match conn_ref.admitted {
+            Some(version) => {
+                self.metrics.clients[counters::protocol(version)].dec();
+                node.disconnects.inc(cause);
+            }
+            None => node.refused.inc(cause),
+        }
         conn_ref.phase = Phase::Gone;
         let slot = conn_ref.me.slot as usize;
         self.release(&mut conn_ref);

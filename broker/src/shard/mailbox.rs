@@ -1,6 +1,7 @@
 use crate::listener::Arrival;
 use crate::live::{SessionRef, Target};
 use base_types::Message;
+use inbox_api::SessionVersion;
 use mqtt_codec::ReasonCode;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -28,6 +29,8 @@ pub(crate) enum Letter {
     Deliver { message: Arc<Message>, targets: SmallVec<[Target; 1]> },
     /// The inbox of a session has new entries.
     Queued(SessionRef),
+    /// The inbox that was attached with this version belongs to somebody else now.
+    Fenced(SessionRef, SessionVersion),
     /// End a session and tell when it is over.
     Kick { session: SessionRef, reason: ReasonCode, done: Option<oneshot::Sender<()>> },
     /// End all sessions.
@@ -50,7 +53,8 @@ impl Mailbox {
 
     /// Pushes all of `letters`, with one lock and one wake-up.
     pub(crate) fn push_all(&self, letters: &mut Vec<Letter>) {
-        let bytes = letters.iter().map(|l| if let Letter::Deliver { message, .. } = l { message.cost() } else { 0 }).sum();
+        let bytes =
+            letters.iter().map(|l| if let Letter::Deliver { message, .. } = l { message.cost() } else { 0 }).sum();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.letters.lock();
         let was_empty = queue.is_empty();

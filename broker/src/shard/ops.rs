@@ -6,16 +6,14 @@
 use super::conn::Conn;
 use super::retained::Cursor;
 use super::{Later, Shard};
-use crate::counters::DropCause;
+use crate::counters;
 use crate::listener::Arrival;
 use crate::live::SessionRef;
 use base_types::{RetainHandling, SubscriptionFilter, SubscriptionOptions, WallMs};
 use bytes::Bytes;
 use bytestring::ByteString;
 use dist_api::{Receiver, Route};
-use inbox_api::{
-    Attach, AttachError, Attached, Commit, Detach, InboxError, InboxId, SessionVersion, WillFate,
-};
+use inbox_api::{Attach, AttachError, Attached, Commit, Detach, InboxError, InboxId, SessionVersion, WillFate};
 use mqtt_auth::{ConnectInfo, Decision, Exchange, Principal, Subscribing};
 use mqtt_codec::ReasonCode;
 use mqtt_session::{
@@ -48,13 +46,16 @@ impl Shard {
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(%peer, cause = error.cause(), %error, "a connection ended before MQTT began");
-                self.node.counters.handshake_failed(error.cause());
+                self.node.metrics.node().handshakes_failed.inc(error.cause());
                 return;
             }
         };
         if self.shutting_down.get() {
             return;
         }
+        let layer = counters::layer(peer.kind);
+        self.metrics.connections[layer].inc();
+        self.metrics.connections_total[layer].inc();
         let now = self.node.clock.now();
         let session = Session::new(Arc::clone(&self.node.settings), now, rand_seed());
         let generation = self.generation.get().wrapping_add(1);
@@ -64,7 +65,7 @@ impl Shard {
             let entry = conns.vacant_entry();
             let slot = u32::try_from(entry.key()).unwrap_or(u32::MAX);
             let me = SessionRef { shard: self.index, slot, generation };
-            let packet_max = self.node.settings.max_packet_size();
+            let packet_max = self.node.connect_bytes_max;
             let conn = Rc::new(RefCell::new(Conn::new(me, session, transport, peer, permit, packet_max)));
             entry.insert((generation, Rc::clone(&conn)));
             conn
@@ -109,11 +110,8 @@ impl Shard {
         let (me, shard) = (conn.me, Rc::clone(self));
         self.later(async move {
             let authenticator = &shard.node.authenticator;
-            let decision = if first {
-                authenticator.authenticate(&info).await
-            } else {
-                authenticator.exchange(&info).await
-            };
+            let decision =
+                if first { authenticator.authenticate(&info).await } else { authenticator.exchange(&info).await };
             let outcome = match decision {
                 Decision::Accept { tenant, user, data, response_information } => {
                     let Some(conn) = shard.find(me) else { return };
@@ -124,7 +122,6 @@ impl Shard {
                 }
                 Decision::Continue { data } => AuthOutcome::Continue { data },
                 Decision::Refuse(refusal) => {
-                    shard.node.counters.refused(refusal.name());
                     debug!(peer = %info.peer, cause = refusal.name(), "a client was refused");
                     AuthOutcome::Refuse { reason: refusal.reason_code() }
                 }
@@ -141,7 +138,6 @@ impl Shard {
         let rights = conn.rights(&*self.node.authorizer);
         let will = request.will.as_ref().map(|will| &will.message);
         if !rights.may_connect() || will.is_some_and(|will| !rights.may_publish(&will.topic, will.retain)) {
-            self.node.counters.refused("not_authorized");
             self.later(async move { shard.event(me, Event::Attached(Err(ReasonCode::NotAuthorized))) });
             return;
         }
@@ -226,7 +222,10 @@ impl Shard {
                     outcomes.push(SubscribeOutcome::Granted(entry.options.qos));
                     granted.push((at, entry));
                 }
-                Subscribing::Denied => outcomes.push(SubscribeOutcome::Refused(self.node.subscribe_denied)),
+                Subscribing::Denied => {
+                    self.node.metrics.node().denied.inc("subscribe");
+                    outcomes.push(SubscribeOutcome::Refused(self.node.subscribe_denied));
+                }
             }
         }
         if conn.session.has_inbox()
@@ -410,13 +409,13 @@ impl Shard {
                     let mut done = Vec::new();
                     entries.retain(|entry| {
                         let cause = if entry.message.is_expired(wall) {
-                            DropCause::Expired
+                            counters::EXPIRED
                         } else if !rights.may_receive(&entry.message.topic) {
-                            DropCause::NotAuthorized
+                            counters::NOT_AUTHORIZED
                         } else {
                             return true;
                         };
-                        self.node.counters.dropped(cause, 1);
+                        self.dropped(cause, 1);
                         done.push(entry.seq);
                         false
                     });
@@ -485,7 +484,9 @@ impl Shard {
                 let detach = Detach { inbox, version, expiry_secs, will };
                 match node.inbox.detach(detach).await {
                     Ok(()) | Err(InboxError::Fenced) => {}
-                    Err(error) => warn!(%error, "a session could not be detached; it counts as connected until a restart"),
+                    Err(error) => {
+                        warn!(%error, "a session could not be detached; it counts as connected until a restart")
+                    }
                 }
             }
             if let Some(id) = claimed {
@@ -530,7 +531,12 @@ fn taken_over() -> Event {
     Event::Disconnect { reason: ReasonCode::SessionTakenOver, publish_will: false }
 }
 
-fn inbox_route(id: &InboxId, version: SessionVersion, filter: SubscriptionFilter, options: SubscriptionOptions) -> Route {
+fn inbox_route(
+    id: &InboxId,
+    version: SessionVersion,
+    filter: SubscriptionFilter,
+    options: SubscriptionOptions,
+) -> Route {
     Route {
         tenant: id.tenant.clone(),
         filter,

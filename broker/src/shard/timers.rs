@@ -10,9 +10,12 @@ use tokio::sync::Notify;
 /// are found late instead of being moved here with every packet.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: RefCell<BinaryHeap<Reverse<(Instant, Option<SessionRef>)>>>,
+    heap: RefCell<BinaryHeap<Hint>>,
     earlier: Notify,
 }
+
+/// A moment, and the session to call then; without one, only the loop. The earliest is the greatest.
+type Hint = Reverse<(Instant, Option<SessionRef>)>;
 
 impl Timers {
     /// Calls the session, or only the loop, at `at`.

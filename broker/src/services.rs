@@ -1,0 +1,247 @@
+//! What the node does beside serving connections: wills, ended sessions, expiry, `$SYS`.
+
+use crate::live::Target;
+use crate::node::{Node, Receivers};
+use crate::shard::Letter;
+use base_types::{Incarnation, Message, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName};
+use bytes::Bytes;
+use dist_api::{Receiver, Route};
+use inbox_api::{InboxError, InboxId, InboxListener, Insert, InsertOutcome, Origin, PendingWill, SessionVersion};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use telemetry::SysTopics;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// How many wills and ended sessions may wait to be looked at. A will that finds no place is told again; the routes of an ended session
+/// that finds none are found by the next sweep.
+const WAITING: usize = 16 * 1024;
+/// For so long a will that was published is remembered, so that being told of it again does nothing.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Hears what the inboxes of this node tell. Called from the apply path: passes on and returns.
+pub(crate) struct Ears {
+    node: OnceLock<Arc<Node>>,
+    wills: mpsc::Sender<(InboxId, SessionVersion, PendingWill)>,
+    ended: mpsc::Sender<Ended>,
+}
+
+/// What [`Ears`] heard, for [`run_wills`] and [`run_ended`].
+pub(crate) struct Heard {
+    pub(crate) wills: mpsc::Receiver<(InboxId, SessionVersion, PendingWill)>,
+    pub(crate) ended: mpsc::Receiver<Ended>,
+}
+
+/// An inbox that is gone, with the routes that led to it.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    inbox: InboxId,
+    incarnation: u64,
+    subscriptions: Vec<SubscriptionFilter>,
+}
+
+impl Ears {
+    pub(crate) fn new() -> (Arc<Self>, Heard) {
+        let (wills, heard_wills) = mpsc::channel(WAITING);
+        let (ended, heard_ended) = mpsc::channel(WAITING);
+        (Arc::new(Self { node: OnceLock::new(), wills, ended }), Heard { wills: heard_wills, ended: heard_ended })
+    }
+
+    /// From now on sessions are told too.
+    pub(crate) fn connect(&self, node: &Arc<Node>) {
+        // Set once, at start.
+        drop(self.node.set(Arc::clone(node)));
+    }
+
+    fn tell(&self, inbox: &InboxId, letter: impl FnOnce(crate::live::SessionRef) -> Letter) {
+        if let Some(node) = self.node.get()
+            && let Some(session) = node.registry.find(inbox)
+            && let Some(shard) = node.shards.get(usize::from(session.shard))
+        {
+            shard.send(letter(session));
+        }
+    }
+}
+
+impl InboxListener for Ears {
+    fn queued(&self, inbox: &InboxId, _: SessionVersion) {
+        self.tell(inbox, Letter::Queued);
+    }
+
+    fn will_due(&self, inbox: &InboxId, version: SessionVersion, will: PendingWill) {
+        if self.wills.try_send((inbox.clone(), version, will)).is_err() {
+            debug!(%inbox.client, "a will has to wait: too many are due at once");
+        }
+    }
+
+    fn ended(&self, inbox: &InboxId, incarnation: u64, subscriptions: Vec<SubscriptionFilter>) {
+        if subscriptions.is_empty() {
+            return;
+        }
+        if self.ended.try_send(Ended { inbox: inbox.clone(), incarnation, subscriptions }).is_err() {
+            debug!(%inbox.client, "routes of an ended session wait for the next sweep");
+        }
+    }
+
+    fn fenced(&self, inbox: &InboxId, version: SessionVersion) {
+        self.tell(inbox, |session| Letter::Fenced(session, version));
+    }
+}
+
+/// Publishes wills that are due, each once.
+pub(crate) async fn run_wills(
+    node: Arc<Node>,
+    mut due: mpsc::Receiver<(InboxId, SessionVersion, PendingWill)>,
+    stop: CancellationToken,
+) {
+    let mut settled: HashMap<(InboxId, SessionVersion), Instant> = HashMap::new();
+    let mut receivers = Receivers::default();
+    loop {
+        let (inbox, version, will) = tokio::select! {
+            () = stop.cancelled() => return,
+            told = due.recv() => match told {
+                Some(told) => told,
+                None => return,
+            },
+        };
+        let now = node.clock.now();
+        if settled.len() > WAITING {
+            settled.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+        }
+        let key = (inbox, version);
+        if settled.contains_key(&key) {
+            continue;
+        }
+        match publish_will(&node, &key.0, version, &will, &mut receivers).await {
+            Ok(()) => {
+                settled.insert(key, now);
+            }
+            Err(error) => {
+                debug!(client = %key.0.client, %error, "a will could not be published; it will be tried again")
+            }
+        }
+    }
+}
+
+async fn publish_will(
+    node: &Node,
+    inbox: &InboxId,
+    version: SessionVersion,
+    will: &PendingWill,
+    receivers: &mut Receivers,
+) -> Result<(), InboxError> {
+    let expires_at = will.expiry_secs.map(|secs| node.clock.wall().plus_secs(u64::from(secs)));
+    let message = Arc::new(Message { expires_at, ..(*will.message).clone() });
+    {
+        let live = node.live_read();
+        node.receivers(&inbox.tenant, &message, None, &live, receivers);
+    }
+    let mut live: Vec<Target> = std::mem::take(&mut receivers.live);
+    if message.retain
+        && let Err(error) = node.retain.retain(&inbox.tenant, Arc::clone(&message)).await
+    {
+        warn!(client = %inbox.client, %error, "a will could not be retained");
+    }
+    let insert = Insert {
+        tenant: inbox.tenant.clone(),
+        message: Arc::clone(&message),
+        receivers: receivers.inboxes.clone(),
+        origin: Origin::Will { inbox: inbox.clone(), version },
+    };
+    let outcomes = node.inbox.insert(insert).await?;
+    // Live sessions hear it once it can't come again.
+    if !outcomes.contains(&InsertOutcome::Repeated) {
+        node.deliver_from_outside(&message, &mut live);
+    }
+    Ok(())
+}
+
+/// Removes the routes of sessions that ended.
+pub(crate) async fn run_ended(node: Arc<Node>, mut ended: mpsc::Receiver<Ended>, stop: CancellationToken) {
+    loop {
+        let Ended { inbox, incarnation, subscriptions } = tokio::select! {
+            () = stop.cancelled() => return,
+            told = ended.recv() => match told {
+                Some(told) => told,
+                None => return,
+            },
+        };
+        let routes = subscriptions
+            .into_iter()
+            .map(|filter| Route {
+                tenant: inbox.tenant.clone(),
+                filter,
+                receiver: Receiver::Inbox {
+                    client: inbox.client.clone(),
+                    incarnation,
+                    options: SubscriptionOptions::default(),
+                },
+            })
+            .collect();
+        if let Err(error) = node.dist.remove(routes).await {
+            warn!(client = %inbox.client, %error, "routes of an ended session remain until the next sweep");
+        }
+    }
+}
+
+/// How often expired retained messages are collected.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// Collects what has expired and what a crash left behind.
+pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
+    // Routes of live sessions of earlier runs of this node lead nowhere.
+    if node.run.incarnation > Incarnation(1)
+        && let Err(error) = node.dist.forget_runs_before(node.run).await
+    {
+        warn!(%error, "routes of the run before this one remain until the next start");
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COLLECT_EVERY) => {}
+        }
+        if let Err(error) = node.retain.collect_expired().await {
+            debug!(%error, "expired retained messages could not be collected now");
+        }
+    }
+}
+
+/// How often `$SYS` is told.
+const SYS_EVERY: Duration = Duration::from_secs(10);
+
+/// Keeps the `$SYS/broker/…` values: told to whoever subscribed, and kept for whoever subscribes later.
+pub(crate) async fn run_sys(node: Arc<Node>, stop: CancellationToken) {
+    let mut topics = SysTopics::default();
+    let mut receivers = Receivers::default();
+    let tenant = TenantId::default();
+    let mut last = node.clock.now();
+    loop {
+        let now = node.clock.now();
+        for (suffix, value) in topics.round(&node.metrics, now.duration_since(last)) {
+            let name = format!("$SYS/broker/{suffix}");
+            let Ok(topic) = TopicName::new(name.clone()) else { continue };
+            let message = Arc::new(Message {
+                topic,
+                payload: value.into(),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                properties: Bytes::new(),
+                expires_at: None,
+                publisher: None,
+            });
+            {
+                let live = node.live_read();
+                node.receivers(&tenant, &message, None, &live, &mut receivers);
+            }
+            node.deliver_from_outside(&message, &mut receivers.live);
+            node.sys.write().insert(name, message);
+        }
+        last = now;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SYS_EVERY) => {}
+        }
+    }
+}
