@@ -21,7 +21,10 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(
         parts.encode(version, out);
         return Ok(());
     }
-    let (kind, flags) = first_byte(packet);
+    let kind = packet.packet_type();
+    // [MQTT-2.1.3-1]
+    let flags =
+        if matches!(kind, PacketType::PubRel | PacketType::Subscribe | PacketType::Unsubscribe) { 0b0010 } else { 0 };
     let remaining = remaining_length(packet, kind, version)?;
     let (length, n) = varint::bytes(remaining);
     out.reserve(1 + n + remaining);
@@ -40,28 +43,8 @@ pub fn encoded_len(packet: &Packet, version: Version) -> Result<usize, EncodeErr
         let parts = PublishParts::from(publish);
         return parts.check(version).map(|()| parts.encoded_len(version));
     }
-    let remaining = remaining_length(packet, first_byte(packet).0, version)?;
+    let remaining = remaining_length(packet, packet.packet_type(), version)?;
     Ok(1 + varint::len(remaining) + remaining)
-}
-
-fn first_byte(packet: &Packet) -> (PacketType, u8) {
-    match packet {
-        Packet::Connect(_) => (PacketType::Connect, 0),
-        Packet::ConnAck(_) => (PacketType::ConnAck, 0),
-        Packet::Publish(_) => (PacketType::Publish, 0),
-        Packet::PubAck(_) => (PacketType::PubAck, 0),
-        Packet::PubRec(_) => (PacketType::PubRec, 0),
-        Packet::PubRel(_) => (PacketType::PubRel, 0b0010),
-        Packet::PubComp(_) => (PacketType::PubComp, 0),
-        Packet::Subscribe(_) => (PacketType::Subscribe, 0b0010),
-        Packet::SubAck(_) => (PacketType::SubAck, 0),
-        Packet::Unsubscribe(_) => (PacketType::Unsubscribe, 0b0010),
-        Packet::UnsubAck(_) => (PacketType::UnsubAck, 0),
-        Packet::PingReq => (PacketType::PingReq, 0),
-        Packet::PingResp => (PacketType::PingResp, 0),
-        Packet::Disconnect(_) => (PacketType::Disconnect, 0),
-        Packet::Auth(_) => (PacketType::Auth, 0),
-    }
 }
 
 fn remaining_length(packet: &Packet, kind: PacketType, version: Version) -> Result<usize, EncodeError> {

@@ -116,33 +116,101 @@ impl ReasonCode {
         use ReasonCode::*;
         let to_server = receiver == Role::Server;
         match packet {
-            PacketType::ConnAck => matches!(self,
-                Success | UnspecifiedError | MalformedPacket | ProtocolError | ImplementationSpecificError
-                | UnsupportedProtocolVersion | ClientIdentifierNotValid | BadUserNameOrPassword | NotAuthorized
-                | ServerUnavailable | ServerBusy | Banned | BadAuthenticationMethod | TopicNameInvalid | PacketTooLarge
-                | QuotaExceeded | PayloadFormatInvalid | RetainNotSupported | QoSNotSupported | UseAnotherServer
-                | ServerMoved | ConnectionRateExceeded),
-            PacketType::PubAck | PacketType::PubRec => matches!(self,
-                Success | NoMatchingSubscribers | UnspecifiedError | ImplementationSpecificError | NotAuthorized
-                | TopicNameInvalid | PacketIdentifierInUse | QuotaExceeded | PayloadFormatInvalid),
+            PacketType::ConnAck => matches!(
+                self,
+                Success
+                    | UnspecifiedError
+                    | MalformedPacket
+                    | ProtocolError
+                    | ImplementationSpecificError
+                    | UnsupportedProtocolVersion
+                    | ClientIdentifierNotValid
+                    | BadUserNameOrPassword
+                    | NotAuthorized
+                    | ServerUnavailable
+                    | ServerBusy
+                    | Banned
+                    | BadAuthenticationMethod
+                    | TopicNameInvalid
+                    | PacketTooLarge
+                    | QuotaExceeded
+                    | PayloadFormatInvalid
+                    | RetainNotSupported
+                    | QoSNotSupported
+                    | UseAnotherServer
+                    | ServerMoved
+                    | ConnectionRateExceeded
+            ),
+            PacketType::PubAck | PacketType::PubRec => matches!(
+                self,
+                Success
+                    | NoMatchingSubscribers
+                    | UnspecifiedError
+                    | ImplementationSpecificError
+                    | NotAuthorized
+                    | TopicNameInvalid
+                    | PacketIdentifierInUse
+                    | QuotaExceeded
+                    | PayloadFormatInvalid
+            ),
             PacketType::PubRel | PacketType::PubComp => matches!(self, Success | PacketIdentifierNotFound),
-            PacketType::SubAck => matches!(self,
-                Success | GrantedQoS1 | GrantedQoS2 | UnspecifiedError | ImplementationSpecificError | NotAuthorized
-                | TopicFilterInvalid | PacketIdentifierInUse | QuotaExceeded | SharedSubscriptionsNotSupported
-                | SubscriptionIdentifiersNotSupported | WildcardSubscriptionsNotSupported),
-            PacketType::UnsubAck => matches!(self,
-                Success | NoSubscriptionExisted | UnspecifiedError | ImplementationSpecificError | NotAuthorized
-                | TopicFilterInvalid | PacketIdentifierInUse),
+            PacketType::SubAck => matches!(
+                self,
+                Success
+                    | GrantedQoS1
+                    | GrantedQoS2
+                    | UnspecifiedError
+                    | ImplementationSpecificError
+                    | NotAuthorized
+                    | TopicFilterInvalid
+                    | PacketIdentifierInUse
+                    | QuotaExceeded
+                    | SharedSubscriptionsNotSupported
+                    | SubscriptionIdentifiersNotSupported
+                    | WildcardSubscriptionsNotSupported
+            ),
+            PacketType::UnsubAck => matches!(
+                self,
+                Success
+                    | NoSubscriptionExisted
+                    | UnspecifiedError
+                    | ImplementationSpecificError
+                    | NotAuthorized
+                    | TopicFilterInvalid
+                    | PacketIdentifierInUse
+            ),
             PacketType::Disconnect => match self {
-                Success | UnspecifiedError | MalformedPacket | ProtocolError | ImplementationSpecificError
-                | TopicNameInvalid | ReceiveMaximumExceeded | TopicAliasInvalid | PacketTooLarge | MessageRateTooHigh
-                | QuotaExceeded | AdministrativeAction | PayloadFormatInvalid => true,
+                Success
+                | UnspecifiedError
+                | MalformedPacket
+                | ProtocolError
+                | ImplementationSpecificError
+                | TopicNameInvalid
+                | ReceiveMaximumExceeded
+                | TopicAliasInvalid
+                | PacketTooLarge
+                | MessageRateTooHigh
+                | QuotaExceeded
+                | AdministrativeAction
+                | PayloadFormatInvalid => true,
                 DisconnectWithWill => to_server,
                 // 0x8C is missing in table 3-10, but §2.4 has it for DISCONNECT, and §4.12 needs it.
-                NotAuthorized | ServerBusy | ServerShuttingDown | BadAuthenticationMethod | KeepAliveTimeout
-                | SessionTakenOver | TopicFilterInvalid | RetainNotSupported | QoSNotSupported | UseAnotherServer
-                | ServerMoved | SharedSubscriptionsNotSupported | ConnectionRateExceeded | MaximumConnectTime
-                | SubscriptionIdentifiersNotSupported | WildcardSubscriptionsNotSupported => !to_server,
+                NotAuthorized
+                | ServerBusy
+                | ServerShuttingDown
+                | BadAuthenticationMethod
+                | KeepAliveTimeout
+                | SessionTakenOver
+                | TopicFilterInvalid
+                | RetainNotSupported
+                | QoSNotSupported
+                | UseAnotherServer
+                | ServerMoved
+                | SharedSubscriptionsNotSupported
+                | ConnectionRateExceeded
+                | MaximumConnectTime
+                | SubscriptionIdentifiersNotSupported
+                | WildcardSubscriptionsNotSupported => !to_server,
                 _ => false,
             },
             PacketType::Auth => match self {

@@ -33,21 +33,9 @@ fn any_decoder() -> impl Strategy<Value = Decoder> {
     })
 }
 
-/// Valid packets in which some bytes were changed, removed or repeated.
 fn mutated() -> impl Strategy<Value = (Decoder, BytesMut)> {
-    let edits = vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 0..6);
-    (sent(), edits).prop_map(|((packet, version, role), edits)| {
-        let mut bytes = encoded(&packet, version).to_vec();
-        for (at, byte, how) in edits {
-            let at = at.index(bytes.len().max(1));
-            match how {
-                _ if bytes.is_empty() => {}
-                0 => bytes[at] = byte,
-                1 => bytes[at] ^= 1 << (byte & 7),
-                2 => drop(bytes.remove(at)),
-                _ => bytes.insert(at, byte),
-            }
-        }
+    (sent(), edits()).prop_map(|((packet, version, role), edits)| {
+        let bytes = mutate(&encoded(&packet, version), &edits);
         (decoder_for(&packet, role, version), BytesMut::from(&bytes[..]))
     })
 }

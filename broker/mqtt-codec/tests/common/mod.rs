@@ -76,6 +76,29 @@ pub fn packet_for(role: Role, version: Version) -> BoxedStrategy<Packet> {
     proptest::strategy::Union::new(all).boxed()
 }
 
+/// Where, what, and how a byte of a packet is changed.
+pub type Edit = (prop::sample::Index, u8, u8);
+
+pub fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6)
+}
+
+/// The same bytes with some changed, removed or repeated.
+pub fn mutate(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (at, byte, how) in edits {
+        let at = at.index(bytes.len().max(1));
+        match how {
+            _ if bytes.is_empty() => {}
+            0 => bytes[at] = *byte,
+            1 => bytes[at] ^= 1 << (byte & 7),
+            2 => drop(bytes.remove(at)),
+            _ => bytes.insert(at, bytes[at]),
+        }
+    }
+    bytes
+}
+
 fn only<T: Clone + std::fmt::Debug + Default + 'static>(
     when: bool,
     strategy: impl Strategy<Value = T> + 'static,
