@@ -26,7 +26,8 @@ impl KeepAlive {
         if self.allowed.is_zero() { None } else { self.since.checked_add(self.allowed) }
     }
 
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.deadline().is_some_and(|deadline| now >= deadline)
+    /// Before CONNACK: by when an answer that is due must be there, if only to be undone.
+    pub(crate) fn last_deadline(&self) -> Option<Instant> {
+        self.since.checked_add(self.allowed * 3)
     }
 }

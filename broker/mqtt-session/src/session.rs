@@ -16,6 +16,10 @@ use std::time::Instant;
 ///
 /// One event in, drain all actions, then the next; [`Session::flush`] after each batch of events. Nothing comes after
 /// [`Action::Close`], and what happens afterwards changes nothing.
+///
+/// What a driver owes beside that: every answer, once; no packets while [`Session::inbound_paused`]; [`Event::Timeout`] in time. It may drop
+/// a delivery instead of handing it over, but must send what the session gave it: a dropped [`Action::Deliver`] may be one that
+/// sets a topic alias. When it closes before the answer to [`Action::Attach`] came, it detaches what was attached.
 #[derive(Debug)]
 pub struct Session {
     pub(crate) settings: Arc<Settings>,
@@ -46,7 +50,8 @@ pub(crate) enum Phase {
     Connecting(Box<Connecting>),
     /// CONNACK was sent.
     Connected,
-    /// Over, but for the answer to `Attach`: what it attached must be detached.
+    /// Over, but for the answer to `Attach`: what it attached must be detached. One that never comes is not waited for for ever; the
+    /// driver then undoes it.
     Leaving {
         close: CloseReason,
         will: WillFate,
@@ -130,7 +135,7 @@ impl Session {
             Event::UnsubscribeDone(op, outcomes) => self.unsubscribe_done(op, &outcomes, out),
             Event::Authenticated(outcome) => self.authenticated(outcome, out),
             Event::Attached(result) => self.attached(now, wall, result, out),
-            Event::Timeout => self.timeout(now),
+            Event::Timeout => self.timeout(now, out),
             Event::Malformed { reason, detail } => Err(Fault { reason, text: detail.into() }),
             Event::TransportClosed => {
                 self.end(CloseReason::TransportClosed, WillFate::Publish, None, out);
@@ -165,8 +170,9 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Leaving { .. } | Phase::Closed => None,
             Phase::Accepted { .. } | Phase::Connecting(_) | Phase::Connected => self.keep_alive.deadline(),
+            Phase::Leaving { .. } => self.keep_alive.last_deadline(),
+            Phase::Closed => None,
         }
     }
 
@@ -279,15 +285,20 @@ impl Session {
         Ok(())
     }
 
-    fn timeout(&mut self, now: Instant) -> Result<(), Fault> {
-        if !self.keep_alive.is_over(now) {
+    fn timeout(&mut self, now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
-        match self.phase {
+        match &self.phase {
             Phase::Accepted { .. } => Err(Fault::new(ReasonCode::MaximumConnectTime, "")),
             Phase::Connecting(_) => Err(Fault::new(ReasonCode::ServerUnavailable, "it took too long to be let in")),
             Phase::Connected => Err(Fault::new(ReasonCode::KeepAliveTimeout, "nothing came within the keep-alive")),
-            Phase::Leaving { .. } | Phase::Closed => Ok(()),
+            Phase::Leaving { close, .. } => {
+                out.push(Action::Close(close.clone()));
+                self.phase = Phase::Closed;
+                Ok(())
+            }
+            Phase::Closed => Ok(()),
         }
     }
 

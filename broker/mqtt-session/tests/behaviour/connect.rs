@@ -244,6 +244,19 @@ fn it_may_not_take_for_ever_to_be_let_in() {
     assert!(matches!(out[..], [Action::Detach { will: WillFate::Discard, .. }, Action::Close(_)]), "{out:?}");
 }
 
+#[test]
+fn an_attach_that_is_never_answered_does_not_keep_the_connection() {
+    let mut rig = Rig::new(Settings::default());
+    rig.packet(Packet::Connect(Box::new(connect(Version::V5))));
+    rig.event(accept());
+    rig.event(Event::TransportClosed);
+    assert_eq!(rig.deadline_secs(), Some(30.0));
+    rig.pass(Duration::from_secs(30));
+    let out = rig.event(Event::Timeout);
+    assert!(matches!(out[..], [Action::Close(CloseReason::TransportClosed)]), "{out:?}");
+    assert!(rig.event(Event::Attached(Ok(fresh_inbox()))).is_empty());
+}
+
 fn attach_request(version: Version, settings: Settings, asked: Option<u32>, clean_start: bool) -> (u32, Option<u32>) {
     let mut rig = Rig::new(settings);
     let mut connect = connect(version);
