@@ -11,6 +11,7 @@ mod subscribe;
 
 pub(crate) use connect::connect;
 pub(crate) use publish::publish;
+pub use subscribe::MAX_FILTERS;
 
 use crate::reader::{Frame, Reader};
 use crate::{DecodeError, Disconnect, Packet, PacketType, Role, Version};

@@ -131,6 +131,9 @@ pub enum Flaw {
     /// More than [`crate::MAX_PROPERTY_BYTES`].
     #[error("has more than {max} bytes of properties", max = crate::MAX_PROPERTY_BYTES)]
     TooManyPropertyBytes,
+    /// More than [`crate::MAX_FILTERS`].
+    #[error("has more than {max} entries", max = crate::MAX_FILTERS)]
+    TooManyFilters,
 }
 
 impl Flaw {
@@ -161,7 +164,7 @@ impl Flaw {
             | Self::ResponseTopicWildcard => ReasonCode::ProtocolError,
             Self::Wildcard | Self::EmptyTopic => ReasonCode::TopicNameInvalid,
             Self::AliasZero => ReasonCode::TopicAliasInvalid,
-            Self::TooManyProperties | Self::TooManyPropertyBytes => ReasonCode::QuotaExceeded,
+            Self::TooManyProperties | Self::TooManyPropertyBytes | Self::TooManyFilters => ReasonCode::QuotaExceeded,
         }
     }
 }

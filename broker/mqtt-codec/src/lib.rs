@@ -23,6 +23,7 @@ mod reason_code;
 mod varint;
 mod version;
 
+pub use decode::MAX_FILTERS;
 pub use decoder::{Decoder, Role};
 pub use encode::{encode, encoded_len};
 pub use error::{DecodeError, EncodeError, Flaw};

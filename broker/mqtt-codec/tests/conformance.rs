@@ -1240,6 +1240,17 @@ fn properties_are_capped_in_number_and_in_bytes() {
 }
 
 #[test]
+fn filters_are_capped_in_number() {
+    for (first, filter) in [("82", "'' 00 "), ("a2", "'a' ")] {
+        let packet = |count: usize| format!("{first} | 0001 {}", filter.repeat(count));
+        assert!(matches!(decode(Server, Some(V4), &packet(MAX_FILTERS)), Ok(Some(_))));
+        let error = decode(Server, Some(V4), &packet(MAX_FILTERS + 1)).unwrap_err();
+        assert_eq!(error.reason_code(), QuotaExceeded);
+        assert!(error.to_string().ends_with("the list of filters has more than 8192 entries"));
+    }
+}
+
+#[test]
 fn forwarded_properties_end_after_an_error() {
     let block = bytes("01 01 03");
     let got: Vec<_> = ForwardedProperties::new(&block).collect();

@@ -7,6 +7,10 @@ use crate::{
 };
 use base_types::{QoS, RetainHandling};
 
+/// The most filters that one SUBSCRIBE or UNSUBSCRIBE may have; more is answered with Quota exceeded. Each costs many times the four
+/// bytes that it may have in the packet.
+pub const MAX_FILTERS: usize = 8192;
+
 pub(super) fn subscribe(r: &mut Reader<'_>, frame: &Frame, version: Version) -> Result<Subscribe, DecodeError> {
     let packet_id = r.packet_id()?;
     let mut subscription_identifier = None;
@@ -21,14 +25,27 @@ pub(super) fn subscribe(r: &mut Reader<'_>, frame: &Frame, version: Version) -> 
             }
         }
     }
+    let filters = list(r, |r| filter(r, frame, version))?;
+    Ok(Subscribe { packet_id, subscription_identifier, user_properties, filters })
+}
+
+/// Filters up to the end of the packet: at least one [MQTT-3.8.3-2], [MQTT-3.10.3-2].
+fn list<'a, T>(
+    r: &mut Reader<'a>,
+    mut read: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    const FIELD: &str = "the list of filters";
     if r.is_empty() {
-        return Err(r.error("the list of filters", Flaw::Empty));
+        return Err(r.error(FIELD, Flaw::Empty));
     }
     let mut filters = Vec::new();
     while !r.is_empty() {
-        filters.push(filter(r, frame, version)?);
+        if filters.len() == MAX_FILTERS {
+            return Err(r.error(FIELD, Flaw::TooManyFilters));
+        }
+        filters.push(read(r)?);
     }
-    Ok(Subscribe { packet_id, subscription_identifier, user_properties, filters })
+    Ok(filters)
 }
 
 /// A filter and its options (5.0 §3.8.3.1); before 5.0 all but the QoS is reserved [MQTT-3-8.3-4 of 3.1.1].
@@ -74,13 +91,7 @@ pub(super) fn unsubscribe(r: &mut Reader<'_>, frame: &Frame, version: Version) -
             }
         }
     }
-    if r.is_empty() {
-        return Err(r.error("the list of filters", Flaw::Empty));
-    }
-    let mut filters = Vec::new();
-    while !r.is_empty() {
-        filters.push(frame.text(r.text("topic filter")?));
-    }
+    let filters = list(r, |r| Ok(frame.text(r.text("topic filter")?)))?;
     Ok(Unsubscribe { packet_id, user_properties, filters })
 }
 
