@@ -46,8 +46,8 @@ impl AckQueue {
         self.open.pop_front()
     }
 
-    /// Whether a QoS 2 PUBLISH with this id waits for its outcome.
-    pub(crate) fn awaits(&self, id: PacketId) -> bool {
-        self.open.iter().any(|answer| answer.exactly_once && answer.id == id)
+    /// How far the answer to a QoS 2 PUBLISH with this id is, if it is still due.
+    pub(crate) fn settled(&self, id: PacketId) -> Option<Settled> {
+        self.open.iter().find(|answer| answer.exactly_once && answer.id == id).map(|answer| answer.settled)
     }
 }

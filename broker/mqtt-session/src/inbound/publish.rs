@@ -37,8 +37,11 @@ impl Session {
             && exactly_once
             && self.inbound.ids.contains(id)
         {
-            if !self.inbound.acks.awaits(id) {
-                out.push(Action::Send(Packet::PubRec(Ack::new(id, ReasonCode::Success))));
+            if self.inbound.acks.settled(id).is_none() {
+                // In its turn, too: PUBREC follows the order of the PUBLISHes.
+                let settled = Settled::Ack(ReasonCode::Success);
+                self.inbound.acks.push(Answer { id, exactly_once, settled });
+                self.answer_publishes(out);
             }
             return Ok(());
         }
@@ -179,7 +182,7 @@ impl Session {
             out.push(Action::Send(Packet::PubComp(Ack::new(id, ReasonCode::PacketIdentifierNotFound))));
             return Ok(());
         }
-        if self.inbound.acks.awaits(id) {
+        if self.inbound.acks.settled(id) == Some(Settled::Waiting) {
             return Err(Fault::protocol("PUBREL before PUBREC"));
         }
         self.inbound.ids.remove(id);

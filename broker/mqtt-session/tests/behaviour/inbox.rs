@@ -148,6 +148,18 @@ fn inbound_ids_of_an_earlier_connection_are_still_known() {
     assert_eq!(released.released_inbound, [id(5)]);
 }
 
+/// [MQTT-4.6.0-3]
+#[test]
+fn a_repetition_is_answered_behind_what_came_before_it() {
+    let attached = Attached { session_present: true, inbound: vec![id(5)], ..fresh_inbox() };
+    let mut rig = Rig::persistent(Version::V5, attached);
+    let out = rig.packet(Packet::Publish(publish(QoS::ExactlyOnce, 4)));
+    let [Action::Publish { op: Some(op), .. }] = out[..] else { panic!("{out:?}") };
+    assert!(rig.packet(Packet::Publish(publish(QoS::ExactlyOnce, 5))).is_empty());
+    let out = rig.event(Event::PublishDone(op, PublishOutcome::Accepted { receivers: 1 }));
+    assert_eq!(sent(&out), [Packet::PubRec(ack(4)), Packet::PubRec(ack(5))]);
+}
+
 #[test]
 fn reading_goes_on_until_there_is_nothing_and_only_while_there_is_use_for_it() {
     let mut rig = Rig::new(mqtt_session::Settings::default());
