@@ -17,6 +17,8 @@ mod config;
 mod engine;
 mod home;
 mod host;
+#[cfg(test)]
+mod host_test;
 mod id;
 mod raft;
 mod range;
