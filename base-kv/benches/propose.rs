@@ -34,9 +34,8 @@ impl Coproc for Appends {
 }
 
 fn cpu() -> Duration {
-    let usage = rustix::process::getrusage(rustix::process::RusageWho::Self_);
-    let time = |t: rustix::process::Timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn one_fsync_each(dir: &Path, length: Duration) -> f64 {

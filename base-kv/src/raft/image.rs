@@ -80,11 +80,10 @@ fn block(input: &mut impl Read) -> Result<Bytes, KvError> {
     Ok(bytes.into())
 }
 
+type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), KvError>;
+
 /// Reads a file: its applied state, and its pairs to `each`. Damage anywhere is an error; read once without acting first.
-pub(crate) fn read_image(
-    path: &Path,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), KvError>,
-) -> Result<Applied, KvError> {
+pub(crate) fn read_image(path: &Path, each: Each<'_>) -> Result<Applied, KvError> {
     let mut input = BufReader::new(File::open(path).map_err(failed)?);
     let mut magic = [0; 8];
     input.read_exact(&mut magic).map_err(failed)?;

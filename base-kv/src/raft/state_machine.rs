@@ -94,7 +94,6 @@ fn damaged(error: impl std::fmt::Display) -> KvError {
 
 impl Machine {
     /// Takes up the data of a slot; a snapshot whose installation was cut off is installed first.
-    #[expect(clippy::too_many_arguments, reason = "called in one place, which has them all")]
     pub(crate) fn open(
         slot: Slot,
         log: Arc<dyn Engine>,
@@ -157,7 +156,13 @@ impl Machine {
 
     /// Returns when so much was applied that the data should be flushed and the log purged.
     pub(crate) async fn purge_due(&self) {
-        self.purge_due.notified().await;
+        while !self.is_purge_due() {
+            self.purge_due.notified().await;
+        }
+    }
+
+    fn is_purge_due(&self) -> bool {
+        self.since_flush.iter().zip(self.limits).any(|(since, limit)| since.load(Ordering::Relaxed) >= limit)
     }
 
     fn apply(&self, entries: Vec<Pending>) -> Result<(), KvError> {
@@ -215,11 +220,11 @@ impl Machine {
         for (responder, replies) in answers {
             responder.send(replies);
         }
-        for ((since, limit), more) in self.since_flush.iter().zip(self.limits).zip([count, bytes]) {
-            let before = since.fetch_add(more, Ordering::Relaxed);
-            if before < limit && before + more >= limit {
-                self.purge_due.notify_one();
-            }
+        for (since, more) in self.since_flush.iter().zip([count, bytes]) {
+            since.fetch_add(more, Ordering::Relaxed);
+        }
+        if self.is_purge_due() {
+            self.purge_due.notify_one();
         }
         Ok(())
     }

@@ -59,6 +59,8 @@ pub(crate) struct Shared {
 /// How long `linearize` waits.
 const LINEARIZE_WAIT: Duration = Duration::from_secs(5);
 
+const PURGE_AGAIN: Duration = Duration::from_millis(20);
+
 fn raft_config() -> openraft::Config {
     openraft::Config {
         heartbeat_interval: 250,
@@ -275,5 +277,7 @@ async fn purge(replica: Arc<Replica>) {
         if replica.raft.trigger().snapshot().await.is_err() {
             return;
         }
+        // openraft ignores the wish while an earlier one is being granted: look again.
+        tokio::time::sleep(PURGE_AGAIN).await;
     }
 }
