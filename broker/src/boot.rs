@@ -1,7 +1,7 @@
 //! Puts a node together, runs it, and takes it apart again: the only place where concrete types meet.
 
 use crate::cli::access_config;
-use crate::listener::{self, ConnectionLimit};
+use crate::listener::{self, ConnectionLimit, ConnectionRate, Dealer};
 use crate::live::{LiveTable, Registry};
 use crate::node::Node;
 use crate::routes::RouteKeeper;
@@ -20,6 +20,7 @@ use mqtt_codec::ReasonCode;
 use mqtt_transport::{Kind, ListenOptions, ProxyPolicy, Setup, TlsError, WsOptions, listen, load_tls};
 use node_config::{DeniedSubAck, Listener, ListenerKind, NodeConfig, ProxyProtocolMode, SslConfig};
 use retain_store::{RetainConfig, RetainCoproc, RetainStore};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -27,6 +28,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use telemetry::{ApiState, BuildInfo, LogHandle, Metrics};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -188,24 +190,27 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     crate::seen::on_scrape(&node, &host);
     tokio::spawn(services::run_sys(Arc::clone(&node), stop_services.clone()));
     tokio::spawn(services::run_housekeeping(Arc::clone(&node), stop_services.clone()));
-    if config.auth.reload_interval_sec > 0 {
-        let every = Duration::from_secs(u64::from(config.auth.reload_interval_sec));
-        tokio::spawn(reload_access(access, every, stop_services.clone()));
-    }
+    let every = match config.auth.reload_interval_sec {
+        0 => Duration::MAX,
+        secs => Duration::from_secs(u64::from(secs)),
+    };
+    tokio::spawn(reload_access(access, Arc::clone(&node), every, stop_services.clone()));
 
     let threads = (0..shard_count)
         .map(|index| shard::spawn(u16::try_from(index).unwrap_or(u16::MAX), Arc::clone(&node)))
         .collect::<Result<Vec<_>, _>>()?;
     let stop_accepting = CancellationToken::new();
     let limit = ConnectionLimit::new(match server.max_connections {
-        0 => usize::MAX >> 1,
+        0 => descriptors_for_clients(),
         n => n as usize,
     });
+    let rate = Arc::new(ConnectionRate::new(server.max_conn_per_sec, node.clock.now()));
     let mut serving = Vec::new();
     for (listener, address, socket, setup) in bound {
         let path = if listener.kind.is_websocket() { listener.ws_path.as_str() } else { "" };
         serving.push(format!("{}{address}{path}", scheme(listener.kind)));
-        tokio::spawn(listener::accept_loop(socket, setup, Arc::clone(&shards), limit.clone(), stop_accepting.clone()));
+        let dealer = Dealer { setup, shards: Arc::clone(&shards), limit: limit.clone(), rate: Arc::clone(&rate) };
+        tokio::spawn(listener::accept_loop(socket, dealer, stop_accepting.clone()));
     }
     let plain_port = server.tcp.enable.then_some(server.tcp.port);
     let mut api_at = None;
@@ -246,14 +251,38 @@ impl Running {
     }
 }
 
-async fn reload_access(access: Arc<Access>, every: Duration, stop: CancellationToken) {
+/// File descriptors that the process keeps for itself: RocksDB, HTTP, listeners.
+const DESCRIPTORS_KEPT: u64 = 512;
+
+/// Raises the limit of file descriptors as far as it may, and tells how many of them clients can have.
+fn descriptors_for_clients() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files could not be raised");
+    }
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX));
+    usize::try_from(limit.saturating_sub(DESCRIPTORS_KEPT).max(16)).unwrap_or(usize::MAX)
+}
+
+/// Reads users and rules again when the files have changed, and on SIGHUP.
+async fn reload_access(access: Arc<Access>, node: Arc<Node>, every: Duration, stop: CancellationToken) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        warn!("SIGHUP can't be heard; users and rules are read again only when their files change");
+        return;
+    };
     loop {
-        tokio::select! {
+        let reloaded = tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
-        match access.reload_if_changed() {
-            Ok(true) => info!("users and rules were read again"),
+            _ = hangup.recv() => access.reload().map(|()| true),
+            () = tokio::time::sleep(every) => access.reload_if_changed(),
+        };
+        match reloaded {
+            Ok(true) => {
+                info!("users and rules were read again");
+                for shard in node.shards.iter() {
+                    shard.send(Letter::AccessChanged);
+                }
+            }
             Ok(false) => {}
             Err(error) => warn!(%error, "users and rules could not be read; those from before stay in force"),
         }

@@ -9,13 +9,16 @@ use telemetry::{Layer, PacketKind, ProtocolVersion};
 pub(crate) const NOT_AUTHORIZED: &str = "not_authorized";
 /// The receiver takes QoS 0 messages too slowly.
 pub(crate) const SLOW_RECEIVER: &str = "slow_receiver";
-/// Expired before it could be sent.
-pub(crate) const EXPIRED: &str = "expired";
+
+/// The message matched more shared groups than `MaxGroupFanout`.
+pub(crate) const GROUP_FANOUT: &str = "group_fanout";
+/// The message matched more inboxes than `MaxPersistentFanout`, or more bytes than `MaxPersistentFanoutBytes`.
+pub(crate) const PERSISTENT_FANOUT: &str = "persistent_fanout";
 
 pub(crate) fn drop_cause(reason: DropReason) -> &'static str {
     match reason {
         DropReason::PacketTooLarge => "packet_too_large",
-        DropReason::Expired => EXPIRED,
+        DropReason::Expired => "expired",
         DropReason::QueueFull => "queue_full",
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::shard::{Letter, ShardHandle};
 use mqtt_transport::Setup;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -50,14 +51,39 @@ impl Drop for ConnectionPermit {
     }
 }
 
+/// How many connections per second are accepted, all listeners together, with bursts of a second. Others wait in the kernel's queue.
+#[derive(Debug)]
+pub(crate) struct ConnectionRate {
+    per_sec: f64,
+    bucket: Mutex<(f64, Instant)>,
+}
+
+impl ConnectionRate {
+    pub(crate) fn new(per_sec: u32, now: Instant) -> Self {
+        let per_sec = f64::from(per_sec.max(1));
+        Self { per_sec, bucket: Mutex::new((per_sec, now)) }
+    }
+
+    /// Takes one, and tells how long to wait before the next.
+    fn take(&self, now: Instant) -> Duration {
+        let mut bucket = self.bucket.lock();
+        let passed = now.saturating_duration_since(bucket.1).as_secs_f64();
+        let left = (bucket.0 + passed * self.per_sec).min(self.per_sec) - 1.0;
+        *bucket = (left, now);
+        if left >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-left / self.per_sec) }
+    }
+}
+
+/// What is done with the sockets of one listener.
+pub(crate) struct Dealer {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) shards: Arc<[ShardHandle]>,
+    pub(crate) limit: ConnectionLimit,
+    pub(crate) rate: Arc<ConnectionRate>,
+}
+
 /// Accepts until told to stop, and deals the sockets out to the shards in turn.
-pub(crate) async fn accept_loop(
-    listener: TcpListener,
-    setup: Arc<Setup>,
-    shards: Arc<[ShardHandle]>,
-    limit: ConnectionLimit,
-    stop: CancellationToken,
-) {
+pub(crate) async fn accept_loop(listener: TcpListener, dealer: Dealer, stop: CancellationToken) {
     let mut next = 0;
     loop {
         let accepted = tokio::select! {
@@ -73,17 +99,22 @@ pub(crate) async fn accept_loop(
                 continue;
             }
         };
-        let Some(permit) = limit.admit() else {
-            debug!(%peer, limit = limit.max, "connection refused: the limit of open connections is reached");
+        let Some(permit) = dealer.limit.admit() else {
+            debug!(%peer, limit = dealer.limit.max, "connection refused: the limit of open connections is reached");
             continue;
         };
         // The socket moves to the event loop of its shard.
         match stream.into_std() {
             Ok(stream) => {
-                next = (next + 1) % shards.len();
-                shards[next].send(Letter::Arrival(Arrival { stream, peer, setup: Arc::clone(&setup), permit }));
+                next = (next + 1) % dealer.shards.len();
+                let setup = Arc::clone(&dealer.setup);
+                dealer.shards[next].send(Letter::Arrival(Arrival { stream, peer, setup, permit }));
             }
             Err(error) => debug!(%peer, %error, "a socket could not be handed to its shard"),
+        }
+        let wait = dealer.rate.take(Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
         }
     }
 }

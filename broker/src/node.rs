@@ -1,3 +1,4 @@
+use crate::counters;
 use crate::live::{LiveTable, Registry, SessionRef, Target};
 use crate::routes::RouteKeeper;
 use crate::shard::{Letter, ShardHandle};
@@ -84,6 +85,11 @@ impl Node {
         let mut found = std::mem::take(&mut into.found);
         found.append(&mut into.matches.inboxes);
         found.retain(|m| !(m.options.no_local && message.publisher.as_ref() == Some(&m.client)));
+        let groups_max = usize::try_from(self.settings.max_group_fanout).unwrap_or(usize::MAX);
+        if let Some(over @ 1..) = into.matches.groups.len().checked_sub(groups_max) {
+            self.metrics.node().dropped.add(counters::GROUP_FANOUT, over as u64);
+            into.matches.groups.truncate(groups_max);
+        }
         for group in &into.matches.groups {
             match self.pick(tenant, group, message, live) {
                 Some(Picked::Live(target)) => into.live.push(target),
@@ -129,6 +135,15 @@ impl Node {
         }
         drop(rest);
         into.found = found;
+        let inboxes_max = self
+            .settings
+            .max_persistent_fanout
+            .min(self.settings.max_persistent_fanout_bytes / (message.cost() as u64).max(1));
+        let inboxes_max = usize::try_from(inboxes_max).unwrap_or(usize::MAX);
+        if let Some(over @ 1..) = into.inboxes.len().checked_sub(inboxes_max) {
+            self.metrics.node().dropped.add(counters::PERSISTENT_FANOUT, over as u64);
+            into.inboxes.truncate(inboxes_max);
+        }
     }
 
     /// One member of a shared group: live or connected ones first, in turn.

@@ -9,6 +9,7 @@ mod mailbox;
 mod ops;
 mod outbox;
 mod retained;
+mod throttle;
 mod timers;
 
 use crate::counters;
@@ -168,10 +169,21 @@ impl Shard {
                     self.event_on(&conn, Event::Disconnect { reason, publish_will: true });
                 }
             }
+            Letter::AccessChanged => {
+                for conn in self.all() {
+                    let leaves = {
+                        let mut conn = conn.borrow_mut();
+                        conn.session.is_connected() && !conn.rights(&*self.node.authorizer).may_connect()
+                    };
+                    if leaves {
+                        let reason = ReasonCode::NotAuthorized;
+                        self.event_on(&conn, Event::Disconnect { reason, publish_will: false });
+                    }
+                }
+            }
             Letter::Shutdown { publish_wills } => {
                 self.shutting_down.set(true);
-                let all: Vec<_> = self.conns.borrow().iter().map(|(_, (_, conn))| Rc::clone(conn)).collect();
-                for conn in all {
+                for conn in self.all() {
                     let reason = ReasonCode::ServerShuttingDown;
                     self.event_on(&conn, Event::Disconnect { reason, publish_will: publish_wills });
                 }
@@ -184,6 +196,10 @@ impl Shard {
     /// Counts messages that did not reach a receiver.
     fn dropped(&self, cause: &'static str, count: u64) {
         self.node.metrics.node().dropped.add(cause, count);
+    }
+
+    fn all(&self) -> Vec<Rc<RefCell<Conn>>> {
+        self.conns.borrow().iter().map(|(_, (_, conn))| Rc::clone(conn)).collect()
     }
 
     fn find(&self, session: SessionRef) -> Option<Rc<RefCell<Conn>>> {
@@ -401,7 +417,7 @@ impl Shard {
         let mut none = Vec::new();
         self.flush_session(&mut conn_ref, now, wall, &mut none);
         self.send_retained(&mut conn_ref, now, wall);
-        conn_ref.write(&mut self.spare_buffers.borrow_mut(), &self.metrics, now);
+        self.write(&mut conn_ref, now);
         self.schedule(&mut conn_ref);
         conn_ref.wake_if_needed();
     }
@@ -429,14 +445,21 @@ impl Shard {
                 } else if conn.borrow().session_deadline().is_some_and(|at| at <= now) {
                     self.event_on(&conn, Event::Timeout);
                 }
-                self.schedule(&mut conn.borrow_mut());
+                let mut conn_ref = conn.borrow_mut();
+                conn_ref.wake_if_throttled();
+                self.schedule(&mut conn_ref);
             }
         }
     }
 
+    fn write(&self, conn: &mut Conn, now: Instant) {
+        let bytes_per_sec = self.node.settings.out_bound_band_width;
+        conn.write(&mut self.spare_buffers.borrow_mut(), &self.metrics, bytes_per_sec, now);
+    }
+
     /// Sees that the timers know the next deadline of a connection.
     fn schedule(&self, conn: &mut Conn) {
-        if let Some(at) = conn.deadline()
+        if let Some(at) = conn.deadline(self.node.clock.now())
             && conn.scheduled.is_none_or(|scheduled| at < scheduled)
         {
             conn.scheduled = Some(at);

@@ -1,5 +1,6 @@
 use super::outbox::{Outbox, SHARE_FROM};
 use super::retained::Cursor;
+use super::throttle::Throttle;
 use super::{Published, READ_BYTES, Shard};
 use crate::counters;
 use crate::listener::ConnectionPermit;
@@ -59,6 +60,8 @@ pub(crate) struct Conn {
     /// CONNACK said yes, to a client of this version.
     admitted: Option<Version>,
     blocked_since: Option<Instant>,
+    reading: Throttle,
+    writing: Throttle,
     phase: Phase,
     /// Why it ended, once it did.
     ended: Option<CloseReason>,
@@ -139,6 +142,8 @@ impl Conn {
             paused: false,
             admitted: None,
             blocked_since: None,
+            reading: Throttle::default(),
+            writing: Throttle::default(),
             phase: Phase::Open,
             ended: None,
             _permit: permit,
@@ -172,10 +177,11 @@ impl Conn {
     }
 
     /// The next moment at which this connection must be looked at.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let stuck = self.blocked_since.map(|since| since + STUCK_AFTER);
         let lingering = if let Phase::Lingering(until) = self.phase { Some(until) } else { None };
-        [self.session_deadline(), stuck, lingering].into_iter().flatten().min()
+        let writing = if self.outbox.is_empty() { None } else { self.writing.wait(now) };
+        [self.session_deadline(), stuck, lingering, self.reading.wait(now), writing].into_iter().flatten().min()
     }
 
     pub(super) fn is_stuck(&self, now: Instant) -> bool {
@@ -197,6 +203,13 @@ impl Conn {
         }
     }
 
+    /// Wakes the connection's task when a bandwidth held it.
+    pub(super) fn wake_if_throttled(&mut self) {
+        if self.reading.is_used() || self.writing.is_used() {
+            self.wake();
+        }
+    }
+
     /// Wakes the connection's task when it has more to do than its socket tells it.
     pub(super) fn wake_if_needed(&mut self) {
         let resumes = self.paused && !self.session.inbound_paused();
@@ -206,15 +219,26 @@ impl Conn {
     }
 
     /// Writes what waits. What the transport does not take now, the connection's task goes on with.
-    pub(super) fn write(&mut self, spare: &mut Vec<BytesMut>, metrics: &ShardMetrics, now: Instant) {
+    pub(super) fn write(
+        &mut self,
+        spare: &mut Vec<BytesMut>,
+        metrics: &ShardMetrics,
+        bytes_per_sec: u64,
+        now: Instant,
+    ) {
         if self.outbox.is_empty() || matches!(self.phase, Phase::Gone) {
+            return;
+        }
+        if self.is_open() && self.writing.wait(now).is_some() {
             return;
         }
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         let before = self.outbox.len();
         let result = self.outbox.poll_write(&mut self.transport, &mut Context::from_waker(&waker));
         metrics.writes.inc();
-        metrics.bytes_sent.add((before - self.outbox.len()) as u64);
+        let written = before - self.outbox.len();
+        metrics.bytes_sent.add(written as u64);
+        self.writing.moved(now, written, bytes_per_sec);
         match result {
             Poll::Ready(Ok(())) => {
                 self.blocked_since = None;
@@ -306,8 +330,8 @@ impl Shard {
                 conn_ref.waker = Some(cx.waker().clone());
             }
             // Only what the transport did not take before: what is new leaves with the flusher, together.
-            if conn_ref.blocked_since.is_some() || !conn_ref.is_open() {
-                conn_ref.write(&mut self.spare_buffers.borrow_mut(), &self.metrics, now);
+            if conn_ref.blocked_since.is_some() || conn_ref.writing.is_used() || !conn_ref.is_open() {
+                self.write(&mut conn_ref, now);
                 self.schedule(&mut conn_ref);
                 if conn_ref.outbox.is_empty() && !conn_ref.retained.is_empty() {
                     self.mark_dirty(conn, &mut conn_ref);
@@ -339,7 +363,7 @@ impl Shard {
                 Phase::Gone => return Poll::Ready(()),
             }
             conn_ref.paused = conn_ref.session.inbound_paused();
-            if conn_ref.paused {
+            if conn_ref.paused || conn_ref.reading.wait(now).is_some() {
                 return Poll::Pending;
             }
             if self.node.is_congested() {
@@ -407,6 +431,7 @@ impl Shard {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.metrics.reads.inc();
                 self.metrics.bytes_received.add(n as u64);
+                conn.reading.moved(now, n, self.node.settings.in_bound_band_width);
                 self.decode(conn, &mut buffer, now, wall, published);
             }
             Poll::Ready(result) => {
@@ -461,6 +486,10 @@ impl Shard {
                 }
                 Ok(None) => return,
                 Err(error) => {
+                    // A CONNECT that names its version is answered in it, whatever is wrong behind.
+                    if let Some(version) = conn.decoder.version() {
+                        conn.session.set_version(version);
+                    }
                     let event = Event::Malformed { reason: error.reason_code(), detail: error.to_string() };
                     self.handle(conn, now, wall, event, published);
                     return;
@@ -558,7 +587,7 @@ impl Shard {
                         let allowed = rights.may_publish(&message.topic, message.retain);
                         published.push(Published { op, message, inbound, allowed });
                     }
-                    Action::Fetch { from_seq, max } => next.extend(self.fetch(conn, wall, from_seq, max)),
+                    Action::Fetch { from_seq, max } => next.extend(self.fetch(conn, from_seq, max)),
                     Action::Commit { op, commit } => self.commit(conn, op, commit),
                     Action::Authenticate(request) => self.authenticate(conn, *request),
                     Action::Attach(request) => self.attach(conn, *request),

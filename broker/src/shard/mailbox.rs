@@ -33,6 +33,8 @@ pub(crate) enum Letter {
     Fenced(SessionRef, SessionVersion),
     /// End a session and tell when it is over.
     Kick { session: SessionRef, reason: ReasonCode, done: Option<oneshot::Sender<()>> },
+    /// Users or rules have changed: who may no longer be connected leaves.
+    AccessChanged,
     /// End all sessions.
     Shutdown { publish_wills: bool },
 }

@@ -142,8 +142,12 @@ impl Shard {
             return;
         }
         let owner = conn.user.clone();
+        let Ok(before) = self.node.registry.claim(id.clone(), me, &owner) else {
+            let reason = ReasonCode::ClientIdentifierNotValid;
+            self.later(async move { shard.event(me, Event::Attached(Err(reason))) });
+            return;
+        };
         conn.claimed = Some(id.clone());
-        let before = self.node.registry.claim(id.clone(), me);
         self.later(async move {
             if let Some(before) = before {
                 shard.kick(before, ReasonCode::SessionTakenOver).await;
@@ -171,9 +175,10 @@ impl Shard {
         result: Result<Attached, AttachError>,
     ) {
         let Some(conn) = self.find(me).filter(|conn| conn.borrow().is_open()) else {
-            // The client left before its session was there: nobody else will detach it.
+            // The client left, or was refused, before its session was there: nobody else will detach it, and without a CONNACK
+            // there is no will to fire.
             if let Ok(Attached { version: Some(version), .. }) = result {
-                let detach = Detach { inbox: id, version, expiry_secs: None, will: WillFate::Publish };
+                let detach = Detach { inbox: id, version, expiry_secs: None, will: WillFate::Discard };
                 let node = Arc::clone(&self.node);
                 self.later(async move {
                     if let Err(error) = node.inbox.detach(detach).await {
@@ -245,13 +250,19 @@ impl Shard {
         mut outcomes: Vec<SubscribeOutcome>,
     ) {
         let limit = self.node.settings.max_topic_filters_per_inbox as usize;
+        let members_max = self.node.settings.max_shared_group_members as usize;
         let mut added = Vec::with_capacity(granted.len());
         let committed = {
             let mut live = self.node.live_write();
             let mut routes = Vec::with_capacity(granted.len());
             for (at, entry) in granted {
                 let text = entry.filter.to_text();
-                if conn.subscriptions.len() >= limit && !conn.subscriptions.contains(&*text) {
+                let is_new = !conn.subscriptions.contains(&*text);
+                let full_group = match &entry.filter {
+                    SubscriptionFilter::Shared(shared) => live.member_count(&conn.tenant, shared) >= members_max,
+                    SubscriptionFilter::Normal(_) => false,
+                };
+                if is_new && (conn.subscriptions.len() >= limit || full_group) {
                     outcomes[at] = SubscribeOutcome::Refused(ReasonCode::QuotaExceeded);
                     continue;
                 }
@@ -398,26 +409,22 @@ impl Shard {
         });
     }
 
-    pub(super) fn fetch(&self, conn: &mut Conn, wall: WallMs, mut from_seq: u64, max: usize) -> Option<Event> {
+    pub(super) fn fetch(&self, conn: &mut Conn, mut from_seq: u64, max: usize) -> Option<Event> {
         let (id, version) = conn.inbox.clone()?;
         loop {
             match self.node.inbox.fetch(&id, version, from_seq, max, FETCH_BYTES) {
                 Ok(mut entries) => {
                     let Some(last) = entries.last().map(|e| e.seq) else { return Some(Event::Fetched(entries)) };
-                    // What may not be received, or has expired, is done without having been sent.
+                    // What may not be received is done without having been sent.
                     let rights = conn.rights(&*self.node.authorizer);
                     let mut done = Vec::new();
                     entries.retain(|entry| {
-                        let cause = if entry.message.is_expired(wall) {
-                            counters::EXPIRED
-                        } else if !rights.may_receive(&entry.message.topic) {
-                            counters::NOT_AUTHORIZED
-                        } else {
-                            return true;
-                        };
-                        self.dropped(cause, 1);
-                        done.push(entry.seq);
-                        false
+                        let allowed = rights.may_receive(&entry.message.topic);
+                        if !allowed {
+                            self.dropped(counters::NOT_AUTHORIZED, 1);
+                            done.push(entry.seq);
+                        }
+                        allowed
                     });
                     if !done.is_empty() {
                         self.later_commit(&id, version, Commit { done, ..Commit::default() });
