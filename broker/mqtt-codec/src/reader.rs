@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A topic name from bytes that were cut out of a packet.
-#[inline]
+#[inline(always)] // Called, it would hand its result over in memory, which costs more than what it does.
 pub(crate) fn topic_name(packet: PacketType, field: &'static str, bytes: Bytes) -> Result<TopicName, DecodeError> {
     let flaw = match ByteString::try_from(bytes) {
         Err(_) => Flaw::IllFormedUtf8,

@@ -2,14 +2,23 @@ use super::message::{Forwarded, MessageProperties};
 use crate::property::sets;
 use crate::reader::{Reader, topic_name};
 use crate::{DecodeError, Flaw, Packet, PacketType, Publish, Role, Version};
-use base_types::QoS;
+use base_types::{PacketId, QoS};
 use bytes::{Buf, Bytes, BytesMut};
 
 const PACKET: PacketType = PacketType::Publish;
 
-/// PUBLISH, of which `buf` holds all `size` bytes. Everything is judged in place; then topic, payload and forwarded
-/// properties are cut out of `buf`, two references to it in the usual case.
-#[inline]
+/// What stands in front of the properties.
+struct Head {
+    dup: bool,
+    qos: QoS,
+    retain: bool,
+    topic_length: usize,
+    packet_id: Option<PacketId>,
+}
+
+/// PUBLISH, of which `buf` holds all `size` bytes. Everything but the text of the topic is judged in place; then topic and payload
+/// are cut out of `buf`: two references to it, which are two thirds of what all this costs.
+#[inline(never)] // Inlined, its result would be copied.
 pub(crate) fn publish(
     first: u8,
     header: usize,
@@ -20,7 +29,6 @@ pub(crate) fn publish(
 ) -> Result<Option<Packet>, DecodeError> {
     let mut r = Reader::new(PACKET, &buf[header..size]);
     let dup = first & 0b1000 != 0;
-    let retain = first & 0b0001 != 0;
     let qos = match first >> 1 & 0b11 {
         0 if dup => return Err(r.error("the fixed header", Flaw::DupWithQosZero)),
         0 => QoS::AtMostOnce,
@@ -30,58 +38,92 @@ pub(crate) fn publish(
     };
     let topic_length = r.binary("topic name")?.len();
     let packet_id = if qos == QoS::AtMostOnce { None } else { Some(r.packet_id()?) };
-
-    let mut properties = MessageProperties::default();
+    let head = Head { dup, qos, retain: first & 1 != 0, topic_length, packet_id };
     if version == Version::V5 {
-        if r.rest.first() == Some(&0) {
-            r.rest = &r.rest[1..];
-        } else {
-            properties = MessageProperties::read(&mut r, sets::PUBLISH)?;
-            if role == Role::Server && !properties.subscription_identifiers.is_empty() {
-                // [MQTT-3.3.4-6]
-                return Err(r.error("subscription identifier", Flaw::Unexpected));
-            }
+        if r.rest.first() != Some(&0) {
+            let properties_at = size - r.rest.len();
+            return with_properties(head, header + 2, properties_at, size, buf, role);
         }
+        r.rest = &r.rest[1..];
     }
-    if topic_length == 0 && properties.topic_alias.is_none() {
-        // A Protocol Error in 5.0 (§3.3.2.1) [MQTT-4.7.3-1].
+    let payload_length = r.rest.len();
+    if topic_length == 0 {
+        // [MQTT-4.7.3-1]; a Protocol Error in 5.0 (§3.3.2.1).
+        return Err(r.error("topic name", Flaw::Empty));
+    }
+    buf.advance(header + 2);
+    let topic = topic_name(PACKET, "topic name", buf.split_to(topic_length).freeze())?;
+    buf.advance(size - payload_length - header - 2 - topic_length);
+    let payload = cut(payload_length, buf);
+    Ok(Some(Packet::Publish(Publish {
+        dup,
+        qos,
+        retain: head.retain,
+        topic: Some(topic),
+        packet_id,
+        payload,
+        message_expiry_interval: None,
+        topic_alias: None,
+        subscription_identifiers: Vec::new(),
+        payload_is_utf8: false,
+        forwarded: Bytes::new(),
+    })))
+}
+
+/// The rest of a PUBLISH of 5.0 that has properties, whose topic and properties start at these places of the packet.
+#[inline(never)] // The usual way is without.
+fn with_properties(
+    head: Head,
+    topic_at: usize,
+    properties_at: usize,
+    size: usize,
+    buf: &mut BytesMut,
+    role: Role,
+) -> Result<Option<Packet>, DecodeError> {
+    let mut r = Reader::new(PACKET, &buf[properties_at..size]);
+    let properties = MessageProperties::read(&mut r, sets::PUBLISH)?;
+    if role == Role::Server && !properties.subscription_identifiers.is_empty() {
+        // [MQTT-3.3.4-6]
+        return Err(r.error("subscription identifier", Flaw::Unexpected));
+    }
+    if head.topic_length == 0 && properties.topic_alias.is_none() {
         return Err(r.error("topic name", Flaw::Empty));
     }
     let payload_length = r.rest.len();
-
     let payload_at = size - payload_length;
-    let mut at = header + 2;
-    buf.advance(at);
-    let topic = match topic_length {
+
+    buf.advance(topic_at);
+    let topic = match head.topic_length {
         0 => None,
-        length => {
-            at += length;
-            Some(topic_name(PACKET, "topic name", buf.split_to(length).freeze())?)
-        }
+        length => Some(topic_name(PACKET, "topic name", buf.split_to(length).freeze())?),
     };
+    let mut at = topic_at + head.topic_length;
     let forwarded = match properties.forwarded {
-        Forwarded::Slice { length: 0, .. } => Bytes::new(),
         Forwarded::Slice { back, length } => {
-            let start = payload_at - back;
-            buf.advance(start - at);
-            at = start + length;
-            buf.split_to(length).freeze()
+            buf.advance(payload_at - back - at);
+            at = payload_at - back + length;
+            cut(length, buf)
         }
         Forwarded::Gathered(bytes) => bytes.into(),
     };
     buf.advance(payload_at - at);
-    let payload = if payload_length == 0 { Bytes::new() } else { buf.split_to(payload_length).freeze() };
     Ok(Some(Packet::Publish(Publish {
-        dup,
-        qos,
-        retain,
+        dup: head.dup,
+        qos: head.qos,
+        retain: head.retain,
         topic,
-        packet_id,
-        payload,
+        packet_id: head.packet_id,
+        payload: cut(payload_length, buf),
         message_expiry_interval: properties.message_expiry_interval,
         topic_alias: properties.topic_alias,
         subscription_identifiers: properties.subscription_identifiers,
         payload_is_utf8: properties.payload_is_utf8,
         forwarded,
     })))
+}
+
+/// The next `length` bytes; nothing costs no reference.
+#[inline(always)] // As `topic_name`.
+fn cut(length: usize, buf: &mut BytesMut) -> Bytes {
+    if length == 0 { Bytes::new() } else { buf.split_to(length).freeze() }
 }
