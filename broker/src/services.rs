@@ -3,7 +3,7 @@
 use crate::live::Target;
 use crate::node::{Node, Receivers};
 use crate::shard::Letter;
-use base_types::{Incarnation, Message, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName};
+use base_types::{ClientId, Incarnation, Message, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName};
 use bytes::Bytes;
 use dist_api::{Receiver, Route};
 use inbox_api::{InboxError, InboxId, InboxListener, Insert, InsertOutcome, Origin, PendingWill, SessionVersion};
@@ -189,6 +189,9 @@ pub(crate) async fn run_ended(node: Arc<Node>, mut ended: mpsc::Receiver<Ended>,
 /// How often expired retained messages are collected.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
 
+/// How many of these rounds lie between two sweeps of the routes.
+const SWEEP_EVERY: u64 = 10;
+
 /// Collects what has expired and what a crash left behind.
 pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
     // Routes of live sessions of earlier runs of this node lead nowhere.
@@ -197,10 +200,23 @@ pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
     {
         warn!(%error, "routes of the run before this one remain until the next start");
     }
+    let mut rounds = 0_u64;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COLLECT_EVERY) => {}
+        }
+        rounds += 1;
+        if rounds % SWEEP_EVERY == 0 {
+            let inboxes = Arc::clone(&node.inbox);
+            let lives = move |tenant: &TenantId, client: &ClientId, incarnation: u64| {
+                inboxes.incarnation(&InboxId { tenant: tenant.clone(), client: client.clone() }) == Some(incarnation)
+            };
+            match node.dist.sweep(&lives).await {
+                Ok(0) => {}
+                Ok(count) => debug!(count, "routes of sessions that are gone were removed"),
+                Err(error) => debug!(%error, "routes could not be swept now"),
+            }
         }
         if let Err(error) = node.retain.collect_expired().await {
             debug!(%error, "expired retained messages could not be collected now");

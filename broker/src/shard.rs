@@ -333,6 +333,9 @@ impl Shard {
                 for (op, count, retain, insert) in waiting {
                     let outcome = committed(count, retain, insert).await;
                     shard.node.open_publishes.fetch_sub(1, Ordering::Relaxed);
+                    if op.is_none() && !matches!(outcome, PublishOutcome::Accepted { .. }) {
+                        shard.dropped(counters::UNAVAILABLE, 1);
+                    }
                     if let Some(op) = op {
                         shard.event(me, Event::PublishDone(op, outcome));
                     }

@@ -9,7 +9,7 @@ use super::{Later, Shard};
 use crate::counters;
 use crate::listener::Arrival;
 use crate::live::SessionRef;
-use base_types::{RetainHandling, SubscriptionFilter, SubscriptionOptions, WallMs};
+use base_types::{RetainHandling, SubscriptionFilter, SubscriptionOptions};
 use bytes::Bytes;
 use bytestring::ByteString;
 use dist_api::{Receiver, Route};

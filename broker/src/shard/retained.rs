@@ -1,5 +1,6 @@
 use super::Shard;
 use super::conn::{Conn, Frames};
+use crate::live::SessionRef;
 use base_types::{Message, QoS, SubscriptionOptions, TopicFilter, TopicName, WallMs};
 use inbox_api::{InboxReceiver, Insert, Origin};
 use mqtt_session::Delivery;
@@ -14,6 +15,8 @@ pub(super) struct Cursor {
     filter: TopicFilter,
     options: SubscriptionOptions,
     after: Option<TopicName>,
+    /// The last page was the last one.
+    finished: bool,
     /// The `$SYS` values come first; they are in memory.
     sys_done: bool,
     /// A page is on its way into the inbox.
@@ -23,18 +26,21 @@ pub(super) struct Cursor {
 
 /// How many messages one page brings.
 const PAGE: usize = 256;
+/// Pages in a row before others get their turn.
+const PAGES_IN_A_ROW: usize = 4;
 /// The next page waits until the connection has less than this to write.
 const OUTBOX_LOW: usize = 64 * 1024;
 
 impl Cursor {
     pub(super) fn new(filter: TopicFilter, options: SubscriptionOptions) -> Self {
-        Self { filter, options, after: None, sys_done: false, storing: false, sent: 0 }
+        Self { filter, options, after: None, finished: false, sys_done: false, storing: false, sent: 0 }
     }
 }
 
 impl Shard {
     /// Sends the next pages of retained messages, while the connection takes them.
     pub(super) fn send_retained(self: &Rc<Self>, conn: &mut Conn, now: Instant, wall: WallMs) {
+        let mut pages = 0;
         while conn.is_open() && conn.outbox_len() < OUTBOX_LOW {
             let Some(cursor) = conn.retained.front_mut() else { return };
             if cursor.storing {
@@ -42,6 +48,12 @@ impl Shard {
             }
             let room = if conn.session.has_inbox() { PAGE } else { conn.session.live_room().min(PAGE) };
             if room == 0 {
+                return;
+            }
+            pages += 1;
+            if pages > PAGES_IN_A_ROW {
+                // Others get their turn; a filter that finds little would otherwise hold the shard.
+                self.come_back(conn.me);
                 return;
             }
             let Some(page) = self.page(conn, room) else {
@@ -74,6 +86,17 @@ impl Shard {
         }
     }
 
+    /// Looks at a connection again after everybody else.
+    fn come_back(self: &Rc<Self>, me: SessionRef) {
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            tokio::task::yield_now().await;
+            if let Some(conn) = shard.find(me) {
+                shard.mark_dirty(&conn, &mut conn.borrow_mut());
+            }
+        });
+    }
+
     /// The next page, or `None` when there are no more.
     fn page(&self, conn: &mut Conn, room: usize) -> Option<Vec<Arc<Message>>> {
         let limit = self.node.settings.retain_message_match_limit as usize;
@@ -85,15 +108,19 @@ impl Shard {
                 return Some(sys.values().filter(|m| cursor.filter.matches(&m.topic)).cloned().collect());
             }
         }
+        if cursor.finished {
+            return None;
+        }
         let room = if limit == 0 { room } else { room.min(limit.saturating_sub(cursor.sent)) };
         if room == 0 {
             return None;
         }
-        match self.node.retain.matches(&conn.tenant, &cursor.filter, cursor.after.as_ref(), room) {
+        match self.node.retain.page(&conn.tenant, &cursor.filter, cursor.after.as_ref(), room) {
             Ok(page) => {
-                cursor.after = Some(page.last()?.topic.clone());
-                cursor.sent += page.len();
-                Some(page)
+                cursor.finished = page.next.is_none();
+                cursor.after = page.next;
+                cursor.sent += page.messages.len();
+                Some(page.messages)
             }
             Err(error) => {
                 warn!(%error, filter = %cursor.filter, "retained messages could not be read");
