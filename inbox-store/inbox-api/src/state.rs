@@ -231,7 +231,7 @@ pub struct InboxStats {
     /// Bytes of messages that are kept in memory beside the disk.
     pub cached_bytes: u64,
     // What follows counts since the start, on the node that leads, so that the sum over all nodes is right:
-    // stored = queued + done + dropped_oldest + expired + discarded.
+    // what was queued at the start + stored = queued + done + dropped_oldest + expired + discarded.
     /// Entries that were queued.
     pub stored: u64,
     /// Entries that were acknowledged.
