@@ -163,6 +163,28 @@ async fn a_full_disk_refuses_says_so_and_goes_on_once_there_is_space() {
     soon(host.shutdown()).await.unwrap();
 }
 
+/// The reserve was not enough: somebody else took the last byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_without_a_byte_delays_what_is_on_its_way_and_nothing_breaks() {
+    for fill in [|disk: &Disk| disk.log.fill_up(true), |disk: &Disk| disk.data.fill_up(true)] {
+        let disk = Disk::new();
+        let (host, range) = disk.open().await;
+        soon(range.ready()).await;
+        fill(&disk);
+        let replies: Vec<_> = (0..20).map(|n| range.mutate(b"", command(n))).collect();
+        let all = futures_util::future::join_all(replies);
+        tokio::pin!(all);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut all).await;
+        assert!(early.is_err(), "answered without a byte of space: {early:?}");
+        disk.log.fill_up(false);
+        disk.data.fill_up(false);
+        assert!(soon(all).await.iter().all(Result::is_ok));
+        assert_eq!(journal(&range), (0..20).collect::<Vec<_>>());
+        assert!(range.stats().unready.is_none());
+        soon(host.shutdown()).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_replica_never_gets_the_name_of_an_old_one() {
     let disk = Disk::new();

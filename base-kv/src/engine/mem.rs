@@ -20,9 +20,15 @@ struct State {
     /// Writes until the engine breaks.
     writes_left: Option<u64>,
     writes: u64,
+    full: bool,
 }
 
 impl MemEngine {
+    /// The disk has no space, or has some again.
+    pub(crate) fn fill_up(&self, full: bool) {
+        self.state.lock().full = full;
+    }
+
     /// The power is cut: what was not synced is gone, and what broke works again.
     pub(crate) fn crash(&self) {
         let mut state = self.state.lock();
@@ -43,6 +49,9 @@ impl MemEngine {
 
 impl State {
     fn count(&mut self, doing: &'static str) -> Result<(), KvError> {
+        if self.full {
+            return Err(KvError { doing, cause: "IO error: No space left on device".into() });
+        }
         if let Some(left) = &mut self.writes_left {
             *left = left.checked_sub(1).ok_or_else(|| KvError { doing, cause: "input/output error".into() })?;
         }

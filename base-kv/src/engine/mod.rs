@@ -52,6 +52,15 @@ pub(crate) trait Engine: Send + core::marker::Sync + 'static {
     fn memory(&self) -> u64;
 }
 
+/// Whether the disk was full. Nothing was written then, and the same may be tried again: unlike a failed fsync, it leaves no
+/// doubt about what is on disk.
+pub(crate) fn is_no_space(error: &KvError) -> bool {
+    error.cause.contains("No space left on device")
+}
+
+/// How long to wait before the same is tried again on a full disk.
+pub(crate) const NO_SPACE_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Gives pairs to a sink, in key order; an error of either side ends it.
 pub(crate) type Feed<'a> =
     &'a mut dyn FnMut(&mut dyn FnMut(&[u8], &[u8]) -> Result<(), KvError>) -> Result<(), KvError>;

@@ -1,7 +1,7 @@
 use super::Entry;
 use super::codec::membership_bytes;
 use super::keys::{Slot, entries_end, entry_key, entry_start};
-use crate::engine::{Batch, Engine, Sync};
+use crate::engine::{Batch, Engine, NO_SPACE_WAIT, Sync, is_no_space};
 use crate::stats::KvObserver;
 use base_kv_api::KvError;
 use openraft::EntryPayload;
@@ -16,7 +16,7 @@ use std::time::Instant;
 /// fsync, and only then tells everybody.
 ///
 /// The first error is the last word: what failed to reach the disk is never tried again (a later fsync that succeeds would
-/// prove nothing), and whatever comes after is refused with the same error.
+/// prove nothing), and whatever comes after is refused with the same error. Only a full disk is waited for: nothing was written.
 ///
 /// Its queue needs no bound of its own: each replica has a few entries on their way (`KvConfig::entries_in_flight`) and waits
 /// for each vote and truncation.
@@ -158,9 +158,18 @@ fn run(shared: &Shared, engine: &dyn Engine, sync: Sync, observer: &dyn KvObserv
         }
         let started = Instant::now();
         let mut entries = 0;
-        let result = engine.write(sync, &mut |batch| {
-            entries = jobs.iter().flat_map(|job| &job.changes).map(|change| change.fill(batch)).sum();
-        });
+        let result = loop {
+            let result = engine.write(sync, &mut |batch| {
+                entries = jobs.iter().flat_map(|job| &job.changes).map(|change| change.fill(batch)).sum();
+            });
+            match result {
+                Err(error) if is_no_space(&error) && !shared.queue.lock().closed => {
+                    tracing::error!("the log can't be written: the disk is full; waiting for space");
+                    std::thread::sleep(NO_SPACE_WAIT);
+                }
+                result => break result,
+            }
+        };
         match &result {
             Ok(()) => {
                 shared.totals.syncs.fetch_add(1, Ordering::Relaxed);

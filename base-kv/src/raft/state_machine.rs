@@ -4,8 +4,8 @@ use super::keys::{INSTALLING, Slot, applied_key, data_key, data_span, slot_key, 
 use super::log_store::Progress;
 use super::log_writer::{Change, LogWriter, entry_cost};
 use super::{Image, LogId, Replies, Snapshot, SnapshotMeta, StoredMembership, Types, io_error};
-use crate::engine::{Engine, Sync};
-use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, Overlay, Visit};
+use crate::engine::{Engine, NO_SPACE_WAIT, Sync, is_no_space};
+use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, Overlay, Visit, Writes};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -84,6 +84,15 @@ impl KvRead for Now<'_> {
 }
 
 type Pending = (super::Entry, Option<ApplyResponder<Types>>);
+
+/// What a batch of entries does, once written.
+struct Prepared {
+    writes: Writes,
+    applied: Applied,
+    answers: Vec<(ApplyResponder<Types>, Replies)>,
+    count: u64,
+    bytes: u64,
+}
 
 /// Bytes of entries that are applied as one batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -165,7 +174,21 @@ impl Machine {
         self.since_flush.iter().zip(self.limits).any(|(since, limit)| since.load(Ordering::Relaxed) >= limit)
     }
 
-    fn apply(&self, entries: Vec<Pending>) -> Result<(), KvError> {
+    async fn apply(&self, entries: Vec<Pending>) -> Result<(), io::Error> {
+        let batch = self.prepare(entries).map_err(io_error)?;
+        loop {
+            match self.commit(&batch) {
+                Ok(()) => break,
+                Err(error) if is_no_space(&error) => tokio::time::sleep(NO_SPACE_WAIT).await,
+                Err(error) => return Err(io_error(error)),
+            }
+        }
+        self.publish(batch);
+        Ok(())
+    }
+
+    /// Lets the coprocessor mutate, over what is there; nothing is visible yet.
+    fn prepare(&self, entries: Vec<Pending>) -> Result<Prepared, KvError> {
         let mut applied = self.applied.lock().clone();
         let mut coproc = self.coproc.lock();
         let now = Now(&*self.data);
@@ -196,37 +219,44 @@ impl Machine {
             }
         }
         let writes = overlay.into_writes();
+        Ok(Prepared { writes, applied, answers, count, bytes })
+    }
+
+    /// Writes, whole or not at all.
+    fn commit(&self, batch: &Prepared) -> Result<(), KvError> {
         let (mut key, mut end) = (Vec::with_capacity(128), Vec::with_capacity(128));
-        let state = applied.encode();
-        self.data.write(Sync::Never, &mut |batch| {
-            for (from, to) in writes.deleted_ranges() {
+        let state = batch.applied.encode();
+        self.data.write(Sync::Never, &mut |out| {
+            for (from, to) in batch.writes.deleted_ranges() {
                 data_key(self.slot, from, &mut key);
                 data_key(self.slot, to, &mut end);
-                batch.delete_range(&key..&end);
+                out.delete_range(&key..&end);
             }
-            for (own, value) in writes.keys() {
+            for (own, value) in batch.writes.keys() {
                 data_key(self.slot, own, &mut key);
                 match value {
-                    Some(value) => batch.put(&key, value),
-                    None => batch.delete(&key),
+                    Some(value) => out.put(&key, value),
+                    None => out.delete(&key),
                 }
             }
-            batch.put(&applied_key(self.slot), &state);
-        })?;
-        self.progress.applied.store(applied.log_id.map_or(0, |id| id.index + 1), Ordering::Release);
-        *self.applied.lock() = applied;
-        coproc.applied();
-        drop(coproc);
-        for (responder, replies) in answers {
+            out.put(&applied_key(self.slot), &state);
+        })
+    }
+
+    /// Tells the coprocessor that its writes are visible, then everybody who waits.
+    fn publish(&self, batch: Prepared) {
+        self.progress.applied.store(batch.applied.log_id.map_or(0, |id| id.index + 1), Ordering::Release);
+        *self.applied.lock() = batch.applied;
+        self.coproc.lock().applied();
+        for (responder, replies) in batch.answers {
             responder.send(replies);
         }
-        for (since, more) in self.since_flush.iter().zip([count, bytes]) {
+        for (since, more) in self.since_flush.iter().zip([batch.count, batch.bytes]) {
             since.fetch_add(more, Ordering::Relaxed);
         }
         if self.is_purge_due() {
             self.purge_due.notify_one();
         }
-        Ok(())
     }
 
     /// Makes durable what is applied now.
@@ -283,9 +313,14 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let machine = Arc::clone(&self.0.machine);
-        let flushed = tokio::task::spawn_blocking(move || machine.flush()).await;
-        Ok(self.0.snapshot(flushed.map_err(io_error)?.map_err(io_error)?))
+        loop {
+            let machine = Arc::clone(&self.0.machine);
+            match tokio::task::spawn_blocking(move || machine.flush()).await.map_err(io_error)? {
+                Ok(applied) => return Ok(self.0.snapshot(applied)),
+                Err(error) if is_no_space(&error) => tokio::time::sleep(NO_SPACE_WAIT).await,
+                Err(error) => return Err(io_error(error)),
+            }
+        }
     }
 }
 
@@ -309,10 +344,10 @@ impl RaftStateMachine<Types> for StateMachine {
             batch.push(pending);
             if bytes >= BATCH_BYTES {
                 bytes = 0;
-                self.machine.apply(std::mem::take(&mut batch)).map_err(io_error)?;
+                self.machine.apply(std::mem::take(&mut batch)).await?;
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.machine.apply(batch).map_err(io_error) }
+        if batch.is_empty() { Ok(()) } else { self.machine.apply(batch).await }
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
