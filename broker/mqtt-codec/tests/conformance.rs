@@ -538,6 +538,35 @@ fn fixed_headers_are_refused_for_what_the_specification_forbids() {
 }
 
 #[test]
+fn each_type_is_taken_in_the_states_where_its_sender_may_send_it_and_in_no_other() {
+    const ACKS: [u8; 5] = [3, 4, 5, 6, 7];
+    for (role, version, others) in [
+        (Server, None, &[1][..]),
+        (Server, Some(V3), &[8, 10, 12, 14]),
+        (Server, Some(V4), &[8, 10, 12, 14]),
+        (Server, Some(V5), &[8, 10, 12, 14, 15]),
+        // A client decoder has to be told its version first.
+        (Client, None, &[]),
+        (Client, Some(V3), &[2, 9, 11, 13]),
+        (Client, Some(V4), &[2, 9, 11, 13]),
+        (Client, Some(V5), &[2, 9, 11, 13, 14, 15]),
+    ] {
+        for kind in 0..16 {
+            let first = kind << 4 | if matches!(kind, 6 | 8 | 10) { 0b0010 } else { 0 };
+            let expected = others.contains(&kind) || version.is_some() && ACKS.contains(&kind);
+            // Known from the first byte alone [MQTT-3.1.0-1].
+            match decode(role, version, &format!("{first:02x}")) {
+                Ok(None) => assert!(expected, "{role:?} {version:?} takes type {kind}"),
+                Err(DecodeError::Invalid { flaw: Flaw::Unexpected, .. } | DecodeError::ForbiddenPacketType) => {
+                    assert!(!expected, "{role:?} {version:?} refuses type {kind}");
+                }
+                other => panic!("{role:?} {version:?} type {kind}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn the_flags_of_3_1_let_acknowledged_packets_be_marked_as_sent_again() {
     accepts(
         Server,
