@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p base-kv --bench propose [-- DIRECTORY [SECONDS]]`: the directory decides which disk; default `target`, 2 s a line.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the finding")]
+
 use base_kv::{Host, KvConfig, Range, RangeSpec};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeClient};
 use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};

@@ -1,5 +1,7 @@
 //! A file system that really is full. Needs the right to mount; says so and passes where that is missing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the finding")]
+
 use base_kv::{Host, KvConfig, RangeSpec};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, MutateError, RangeClient, Visit};
 use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};

@@ -1,5 +1,7 @@
 //! A host on a real disk.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the finding")]
+
 use base_kv::{Host, KvConfig, OpenError, Range, RangeSpec, Role};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, MutateError, RangeClient, Visit};
 use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};

@@ -1,5 +1,7 @@
 //! A process that is killed while it acknowledges.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the finding")]
+
 use base_kv::{Host, KvConfig, Range, RangeSpec};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeClient};
 use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};
