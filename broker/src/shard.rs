@@ -421,6 +421,9 @@ impl Shard {
         self.flush_session(&mut conn_ref, now, wall, &mut none);
         self.send_retained(&mut conn_ref, now, wall);
         self.write(&mut conn_ref, now);
+        if conn_ref.wants_retained() {
+            self.come_back(conn_ref.me);
+        }
         self.schedule(&mut conn_ref);
         conn_ref.wake_if_needed();
     }

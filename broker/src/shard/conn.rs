@@ -333,7 +333,7 @@ impl Shard {
             if conn_ref.blocked_since.is_some() || conn_ref.writing.is_used() || !conn_ref.is_open() {
                 self.write(&mut conn_ref, now);
                 self.schedule(&mut conn_ref);
-                if conn_ref.outbox.is_empty() && !conn_ref.retained.is_empty() {
+                if conn_ref.wants_retained() {
                     self.mark_dirty(conn, &mut conn_ref);
                 }
             }

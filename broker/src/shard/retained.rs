@@ -37,23 +37,34 @@ impl Cursor {
     }
 }
 
+impl Conn {
+    /// How many retained messages can be taken now; 0 when none are wanted, or none can be taken before something else happens.
+    fn retained_room(&self) -> usize {
+        match self.retained.front() {
+            Some(cursor) if !cursor.storing && self.session.has_inbox() => PAGE,
+            Some(cursor) if !cursor.storing => self.session.live_room().min(PAGE),
+            _ => 0,
+        }
+    }
+
+    /// Whether the next page can be sent at once.
+    pub(super) fn wants_retained(&self) -> bool {
+        self.is_open() && self.outbox_len() < OUTBOX_LOW && self.retained_room() > 0
+    }
+}
+
 impl Shard {
     /// Sends the next pages of retained messages, while the connection takes them.
     pub(super) fn send_retained(self: &Rc<Self>, conn: &mut Conn, now: Instant, wall: WallMs) {
         let mut pages = 0;
-        while conn.is_open() && conn.outbox_len() < OUTBOX_LOW {
-            let Some(cursor) = conn.retained.front_mut() else { return };
-            if cursor.storing {
-                return;
-            }
-            let room = if conn.session.has_inbox() { PAGE } else { conn.session.live_room().min(PAGE) };
+        while conn.wants_retained() {
+            let room = conn.retained_room();
             if room == 0 {
                 return;
             }
             pages += 1;
             if pages > PAGES_IN_A_ROW {
                 // Others get their turn; a filter that finds little would otherwise hold the shard.
-                self.come_back(conn.me);
                 return;
             }
             let Some(page) = self.page(conn, room) else {
@@ -87,7 +98,7 @@ impl Shard {
     }
 
     /// Looks at a connection again after everybody else.
-    fn come_back(self: &Rc<Self>, me: SessionRef) {
+    pub(super) fn come_back(self: &Rc<Self>, me: SessionRef) {
         let shard = Rc::clone(self);
         tokio::task::spawn_local(async move {
             tokio::task::yield_now().await;
