@@ -229,7 +229,11 @@ impl<S: Read + Write> Client<S> {
         self.last_packet_id
     }
 
-    fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&Incoming<'_>) -> Option<T>) -> io::Result<T> {
+    /// Waits for the first packet that `found` finds something in; messages before it are kept.
+    ///
+    /// # Errors
+    /// None comes; `what` says what was waited for.
+    pub fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&Incoming<'_>) -> Option<T>) -> io::Result<T> {
         let start = Instant::now();
         loop {
             if let Some(found) = self.take(&mut found)? {

@@ -14,6 +14,7 @@ mod swarm;
 mod tool;
 mod tracker;
 mod usage;
+mod wait;
 
 pub use client::{Client, Message};
 pub use daemon::{Daemon, free_port, loopback, raise_file_limit};
@@ -24,3 +25,4 @@ pub use swarm::{Event, Swarm, answer};
 pub use tool::{Tool, python, script};
 pub use tracker::{Found, SharedTracker, Tracker};
 pub use usage::Usage;
+pub use wait::wait_until;

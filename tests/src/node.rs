@@ -136,6 +136,16 @@ impl Node {
         status.zip(body).ok_or_else(|| io::Error::other(format!("no HTTP: {answer}")))
     }
 
+    /// The value of one line of `/metrics`, such as `hermod_sessions{state="connected"}`; 0 when it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn metric(&self, sample: &str) -> io::Result<f64> {
+        let (_, text) = self.get("/metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        Ok(line.and_then(|value| value.parse().ok()).unwrap_or(0.0))
+    }
+
     fn wait_ready(&mut self) -> io::Result<()> {
         let to = self.mqtt();
         self.daemon.wait_ready(START, || accepts_clients(to))
