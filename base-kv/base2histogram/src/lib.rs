@@ -46,7 +46,12 @@ impl<T> Histogram<T> {
 
     /// Counts one value.
     pub fn record(&mut self, value: u64) {
-        self.counts[(u64::BITS - value.leading_zeros()) as usize] += 1;
+        self.record_n(value, 1);
+    }
+
+    /// Counts one value many times.
+    pub fn record_n(&mut self, value: u64, count: u64) {
+        self.counts[(u64::BITS - value.leading_zeros()) as usize] += count;
     }
 
     /// How many values were counted.
