@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A crate may depend on crates of lower floors only.
 const FLOORS: &[&[&str]] = &[
-    &["base-types"],
+    &["base-types", "base2histogram"],
     &[
         "base-cluster",
         "base-kv-api",
