@@ -13,6 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ReadPolicy, ServerState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -29,6 +30,8 @@ pub(crate) struct Replica {
     space: Arc<Space>,
     _home: Option<Arc<Home>>,
     raft: Raft,
+    /// Raft is being ended in order: its end is no news.
+    stopping: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,8 +128,20 @@ impl Replica {
         });
         let phase = watch::Sender::new(Phase::Following);
         let store = spec.store;
-        let replica =
-            Self { store, range, id, machine, queue, phase, clock, observer, space, _home, raft: raft.clone() };
+        let replica = Self {
+            store,
+            range,
+            id,
+            machine,
+            queue,
+            phase,
+            clock,
+            observer,
+            space,
+            _home,
+            raft: raft.clone(),
+            stopping: AtomicBool::new(false),
+        };
         let replica = Arc::new(replica);
         tokio::spawn(follow(Arc::clone(&replica)));
         tokio::spawn(purge(Arc::clone(&replica)));
@@ -169,6 +184,7 @@ impl Replica {
 
     /// Ends the replica; what waits is answered.
     pub(crate) async fn stop(&self, why: &str) {
+        self.stopping.store(true, Ordering::Relaxed);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(range = %self.range, %error, "Raft did not stop cleanly");
         }
@@ -259,7 +275,7 @@ async fn follow(replica: Arc<Replica>) {
         Err(fatal) => fatal.to_string(),
         Ok(()) => "Raft ended".to_owned(),
     };
-    if replica.stopped().is_none() {
+    if replica.stopped().is_none() && !replica.stopping.load(Ordering::Relaxed) {
         tracing::error!(store = replica.store, range = %replica.range, cause, "the replica stopped");
     }
     replica.machine.on_leader(false);
