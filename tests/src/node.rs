@@ -183,7 +183,7 @@ fn spawn(setup: &NodeSetup, scratch: &Path, ports: Ports) -> io::Result<Daemon> 
 /// It is not built.
 pub fn hermod() -> io::Result<PathBuf> {
     if let Some(path) = env::var_os("HERMOD") {
-        return Ok(path.into());
+        return std::path::absolute(path);
     }
     let this = env::current_exe()?;
     let found = this.ancestors().skip(1).take(2).map(|directory| directory.join("hermod")).find(|path| path.is_file());

@@ -2,6 +2,7 @@ use super::Report;
 use super::random::Random;
 use crate::wire::{self, Level};
 use std::collections::HashMap;
+use std::fmt;
 
 /// Things that are set and cleared all the time: of each, what the last acknowledged operation left, and what later ones, whose
 /// outcome is unknown, may have left instead.
@@ -95,6 +96,16 @@ impl Churn {
             } += 1;
             report.example(|| format!("{what} {index}: {slot:?}, but found {found:?}"));
         }
+    }
+}
+
+/// What waits for an answer: packet ids, of how many.
+impl fmt::Display for Churn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut pending: Vec<_> = self.pending.iter().collect();
+        pending.sort();
+        write!(f, "connected {}, packet ids up to {}, no answer to ", self.connected, self.last_packet_id)?;
+        f.debug_list().entries(pending).finish()
     }
 }
 

@@ -374,6 +374,7 @@ impl Lab {
 
     fn stuck(&mut self, what: &str) -> io::Result<()> {
         self.cast.judge();
+        eprintln!("retained:      {}\nsubscriptions: {}", self.cast.retained, self.cast.subscriptions);
         eprintln!("{}--- the log of the broker ends:\n{}", self.cast.report, tail(&self.node.log()));
         Err(io::Error::other(what.to_owned()))
     }

@@ -33,9 +33,12 @@ struct InFlight {
     number: u64,
     /// PUBREC has come.
     received: bool,
+    /// PUBREL was sent again after a reconnect: the server may have finished the exchange before, and forgotten it.
+    released_again: bool,
 }
 
 const WINDOW: usize = 20;
+const NOT_FOUND: u8 = 0x92;
 
 impl Publisher {
     pub(super) fn new(id: usize, level: Level, qos: u8, persistent: bool) -> Self {
@@ -82,8 +85,9 @@ impl Publisher {
         self.known = true;
         // 5.0 §4.4: in the order in which they were sent, PUBLISH with DUP.
         for index in 0..self.in_flight.len() {
-            let InFlight { packet_id, number, received } = self.in_flight[index];
+            let InFlight { packet_id, number, received, .. } = self.in_flight[index];
             if received {
+                self.in_flight[index].released_again = true;
                 wire::ack(out, AckKind::PubRel, packet_id);
             } else {
                 self.fates[number as usize].repeated = true;
@@ -105,7 +109,12 @@ impl Publisher {
             let number = self.fates.len() as u64;
             self.last_packet_id = if self.last_packet_id == u16::MAX { 1 } else { self.last_packet_id + 1 };
             self.fates.push(Fate::default());
-            self.in_flight.push_back(InFlight { packet_id: self.last_packet_id, number, received: false });
+            self.in_flight.push_back(InFlight {
+                packet_id: self.last_packet_id,
+                number,
+                received: false,
+                released_again: false,
+            });
             self.send(self.last_packet_id, number, false, out);
             report.published += 1;
         }
@@ -120,7 +129,10 @@ impl Publisher {
         report: &mut Report,
     ) {
         let found = self.in_flight.iter().position(|in_flight| in_flight.packet_id == packet_id);
-        let Some(index) = found.filter(|_| code < 0x80) else {
+        // Packet Identifier not found is no error while a session recovers (5.0 §3.7.2.1).
+        let recovers =
+            |index: &usize| kind == AckKind::PubComp && code == NOT_FOUND && self.in_flight[*index].released_again;
+        let Some(index) = found.filter(|index| code < 0x80 || recovers(index)) else {
             report.stuck += 1;
             report.example(|| format!("{} got {kind:?} {packet_id} with {code:#04x}", self.client_id()));
             return;

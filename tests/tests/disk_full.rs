@@ -1,0 +1,237 @@
+//! A full disk (faults F22, O07): what needs it is refused and says so, the rest goes on, and everything resumes when there is space.
+
+use hermod_tests::wire::{self, AckKind, Connect, Incoming, Level, Publish};
+use hermod_tests::{Client, Node, NodeSetup, wait_until};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// A node stops accepting at 64 MiB free.
+const DISK: &str = "192m";
+
+/// A file system of its own, gone when dropped.
+struct SmallDisk {
+    at: TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, with a word why, where this process may not mount.
+    fn mount() -> io::Result<Option<Self>> {
+        let at = TempDir::with_prefix("hermod-disk-")?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={DISK},mode=0700"), "hermod-test"])
+            .arg(at.path())
+            .output();
+        match mounted {
+            Ok(done) if done.status.success() => Ok(Some(Self { at })),
+            Ok(done) => {
+                println!("SKIPPED: mounting is not permitted: {}", String::from_utf8_lossy(&done.stderr).trim());
+                Ok(None)
+            }
+            Err(error) => {
+                println!("SKIPPED: there is no `mount`: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.at.path().join("data")
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.at.path().join("ballast")
+    }
+
+    /// Writes until nothing more fits.
+    fn fill(&self) -> io::Result<()> {
+        let mut file = File::create(self.ballast())?;
+        let block = vec![0; 1 << 20];
+        loop {
+            match file.write(&block) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn free(&self) -> io::Result<()> {
+        fs::remove_file(self.ballast())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("-l").arg(self.at.path()).status();
+        if !done.is_ok_and(|status| status.success()) {
+            eprintln!("{} could not be unmounted", self.at.path().display());
+        }
+    }
+}
+
+fn start(data_dir: &Path) -> io::Result<Node> {
+    Node::start(NodeSetup { data_dir: Some(data_dir.to_owned()), ..NodeSetup::default() })
+}
+
+/// QoS 1 messages sent one after the other, as 3.1.1 or 5.0: how each was answered.
+fn publish(level: Level, packet_id: u16, topic: &str, payload: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (topic, payload) = (topic.as_bytes(), payload.as_bytes());
+    wire::publish(&mut out, level, &Publish { dup: false, qos: 1, retain: false, packet_id, topic, payload });
+    out
+}
+
+#[test]
+fn a_full_disk_stops_acknowledgements_says_so_and_resumes_with_space() -> io::Result<()> {
+    let Some(disk) = SmallDisk::mount()? else { return Ok(()) };
+    let mut node = start(&disk.data_dir())?;
+    let me = Connect::persistent(Level::V5, "queue");
+    let mut queue = Client::connect(node.mqtt(), &me)?;
+    queue.subscribe("queue/#", 1)?;
+    queue.disconnect()?;
+    // Somebody with a session who is connected while the disk is full, with something to read.
+    let reader = Connect::persistent(Level::V5, "reader");
+    let mut client = Client::connect(node.mqtt(), &reader)?;
+    client.subscribe("read", 1)?;
+    client.disconnect()?;
+    let mut v5 = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "five"))?;
+    for number in 0..10 {
+        assert_eq!(v5.publish("read", &number.to_string(), 1, false)?, 0);
+    }
+    let mut live = Client::connect(node.mqtt(), &Connect::clean(Level::V4, "live"))?;
+    live.subscribe("live", 0)?;
+    let mut acknowledged = Vec::new();
+    for number in 0..50 {
+        let payload = format!("before {number}");
+        assert_eq!(v5.publish("queue/5", &payload, 1, false)?, 0);
+        acknowledged.push(payload);
+    }
+    assert_eq!(node.get("/ready")?.0, 200);
+    assert_eq!(node.metric("hermod_disk_writable")?, 1.0);
+
+    // It fills up while messages come.
+    let filler = "x".repeat(4000);
+    disk.fill()?;
+    let mut refused = 0;
+    for number in 0..2000 {
+        let payload = format!("filling {number} {filler}");
+        match v5.publish("queue/5", &payload, 1, false)? {
+            0 => acknowledged.push(payload),
+            code => {
+                assert!(code >= 0x80, "{code:#04x}");
+                refused += 1;
+            }
+        }
+        if refused == 20 {
+            break;
+        }
+    }
+    assert_eq!(refused, 20, "a full disk goes on acknowledging");
+    // Before 5.0 there is no way to say no: there is no PUBACK, and the connection stays.
+    let mut v4 = Client::connect(node.mqtt(), &Connect::clean(Level::V4, "four"))?;
+    v4.send(&publish(Level::V4, 7, "queue/4", "unheard"))?;
+    let mut answered = false;
+    v4.send(&[0xc0, 0])?;
+    v4.wait("a PINGRESP", |incoming| {
+        answered |= matches!(incoming, Incoming::Ack(..));
+        (*incoming == Incoming::PingResp).then_some(())
+    })?;
+    assert!(!answered, "3.1.1 was told yes");
+
+    // It says so.
+    wait_until("/ready says why", LIMIT, || Ok(node.get("/ready")?.0 == 503))?;
+    let (_, body) = node.get("/ready")?;
+    assert!(body.contains("disk"), "{body}");
+    assert_eq!(node.get("/health")?.0, 200, "a full disk is no reason to restart the process");
+    assert_eq!(node.metric("hermod_disk_writable")?, 0.0);
+    assert!(node.metric("hermod_disk_free_bytes")? < (64 << 20) as f64);
+    assert!(node.log().contains("the disk is full"), "the log does not say it");
+
+    // What needs no disk goes on: QoS 0, pings, new clients, QoS 1 between live clients, and who is refused may try again.
+    let mut newcomer = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "newcomer"))?;
+    for number in 0..100 {
+        newcomer.publish("live", &number.to_string(), 0, false)?;
+        assert_eq!(live.message()?.payload, number.to_string());
+    }
+    assert_eq!(newcomer.publish("live", "one", 1, false)?, 0);
+    assert_eq!(live.message()?.payload, "one");
+    assert!(newcomer.publish("queue/5", "still", 1, false)? >= 0x80);
+    assert!(newcomer.publish("kept", "still", 1, true)? >= 0x80, "a retained message was acknowledged");
+    assert_eq!(node.daemon().exited()?, None);
+
+    // Space again: everything resumes, without a restart.
+    disk.free()?;
+    wait_until("/ready again", LIMIT, || Ok(node.get("/ready")?.0 == 200))?;
+    assert_eq!(node.metric("hermod_disk_writable")?, 1.0);
+    v4.send(&publish(Level::V4, 8, "queue/4", "heard"))?;
+    v4.wait("a PUBACK", |incoming| matches!(incoming, Incoming::Ack(AckKind::PubAck, 8, 0)).then_some(()))?;
+    for number in 0..50 {
+        let payload = format!("after {number}");
+        assert_eq!(v5.publish("queue/5", &payload, 1, false)?, 0);
+        acknowledged.push(payload);
+    }
+    live.drain()?;
+
+    // Killed and started again: what was acknowledged is there, in order; what was not may be.
+    node.daemon().kill()?;
+    node.restart()?;
+    let mut queue = Client::connect(node.mqtt(), &me)?;
+    assert!(queue.session_present());
+    let mut got = Vec::new();
+    let mut heard = false;
+    while got.last().is_none_or(|last| last != "after 49") || !heard {
+        let message = queue.message()?;
+        match message.topic.as_str() {
+            "queue/4" => heard |= message.payload == "heard",
+            _ => got.push(message.payload),
+        }
+    }
+    let known: std::collections::HashSet<_> = acknowledged.iter().collect();
+    got.retain(|payload| known.contains(payload));
+    assert!(got == acknowledged, "{} of {} acknowledged messages came, in order", got.len(), acknowledged.len());
+    Ok(())
+}
+
+#[test]
+fn queued_messages_are_read_and_acknowledged_while_the_disk_is_full() -> io::Result<()> {
+    let Some(disk) = SmallDisk::mount()? else { return Ok(()) };
+    let node = start(&disk.data_dir())?;
+    for level in [Level::V4, Level::V5] {
+        let name = format!("reader-{level:?}");
+        let me = Connect::persistent(level, &name);
+        let mut reader = Client::connect(node.mqtt(), &me)?;
+        reader.subscribe(&name, 1)?;
+        reader.disconnect()?;
+        let mut publisher = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "publisher"))?;
+        for number in 0..100 {
+            assert_eq!(publisher.publish(&name, &number.to_string(), 1, false)?, 0);
+        }
+        let reader = Client::connect(node.mqtt(), &me)?;
+        disk.fill()?;
+        wait_until("the disk is full", LIMIT, || Ok(node.metric("hermod_disk_writable")? == 0.0))?;
+        // Who is connected goes on, and who comes back finds his session.
+        let mut connected = reader;
+        let first: Vec<_> = connected.messages(100)?.into_iter().map(|(_, payload)| payload).collect();
+        assert!(first.iter().enumerate().all(|(at, payload)| *payload == at.to_string()), "{first:?}");
+        connected.drain()?;
+        drop(connected);
+        let mut again = Client::connect(node.mqtt(), &me)?;
+        assert!(again.session_present());
+        again.drain()?;
+        drop(again);
+        disk.free()?;
+        wait_until("there is space", LIMIT, || Ok(node.metric("hermod_disk_writable")? == 1.0))?;
+        let mut after = Client::connect(node.mqtt(), &me)?;
+        assert!(after.session_present());
+        after.drain()?;
+        assert_eq!(publisher.publish(&name, "on", 1, false)?, 0);
+        while after.message()?.payload != "on" {}
+        wait_until("the queue is empty", LIMIT, || Ok(node.metric("hermod_queued_messages")? == 0.0))?;
+    }
+    Ok(())
+}
