@@ -61,9 +61,9 @@ pub(crate) enum Command {
     Expire {
         incarnations: Vec<u64>,
     },
-    /// Removes those of these entries that have expired.
+    /// Removes those of these entries that have expired, for the owner that left them out of a fetch.
     Discard {
-        incarnation: u64,
+        version: SessionVersion,
         seqs: Vec<u64>,
     },
     /// Detaches an inbox if this call attached it, and nobody after it: nobody learned of it.
@@ -340,9 +340,9 @@ pub(crate) fn expire(incarnations: &[u64]) -> Bytes {
     out.freeze()
 }
 
-pub(crate) fn discard(incarnation: u64, seqs: &[u64]) -> Bytes {
-    let mut out = begin(DISCARD, 20 + 5 * seqs.len());
-    put_varint(&mut out, incarnation);
+pub(crate) fn discard(version: SessionVersion, seqs: &[u64]) -> Bytes {
+    let mut out = begin(DISCARD, 24 + 5 * seqs.len());
+    put_version(&mut out, version);
     put_numbers(&mut out, seqs.iter().copied());
     out.freeze()
 }
@@ -397,7 +397,7 @@ impl Command {
             COMMIT => Self::Commit { version: read_version(&mut r)?, mark: r.varint()?, commit: read_commit(&mut r)? },
             DETACH_RUNS => Self::DetachRuns { current: read_run(&mut r)?, from: r.varint()?, max: r.varint()? },
             EXPIRE => Self::Expire { incarnations: read_list(&mut r, Reader::varint)? },
-            DISCARD => Self::Discard { incarnation: r.varint()?, seqs: read_list(&mut r, Reader::varint)? },
+            DISCARD => Self::Discard { version: read_version(&mut r)?, seqs: read_list(&mut r, Reader::varint)? },
             ABANDON => Self::Abandon { inbox: read_inbox(&mut r)?, run: read_run(&mut r)?, token: r.varint()? },
             SWEEP => Self::Sweep { incarnation: r.varint()?, max: r.varint()? },
             other => return Err(WireError::Invalid { what: "a command", value: u64::from(other) }),

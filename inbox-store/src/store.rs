@@ -314,7 +314,7 @@ impl InboxService for InboxStore {
             plan.cached = page;
         }
         if !plan.expired.is_empty() {
-            self.expired.lock().add(version.incarnation, &plan.expired);
+            self.expired.lock().add(version, &plan.expired);
             shared.wake.notify_one();
         }
         Ok(plan.cached.entries)

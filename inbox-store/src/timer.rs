@@ -30,25 +30,25 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 /// Entries that fetches found to have expired.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiredEntries {
-    by_inbox: BTreeMap<u64, Vec<u64>>,
+    by_session: BTreeMap<SessionVersion, Vec<u64>>,
     count: usize,
 }
 
 impl ExpiredEntries {
-    pub(crate) fn add(&mut self, incarnation: u64, seqs: &[u64]) {
+    pub(crate) fn add(&mut self, version: SessionVersion, seqs: &[u64]) {
         if self.count + seqs.len() <= EXPIRED_MAX {
             self.count += seqs.len();
-            self.by_inbox.entry(incarnation).or_default().extend_from_slice(seqs);
+            self.by_session.entry(version).or_default().extend_from_slice(seqs);
         }
     }
 
-    fn take(&mut self) -> Option<(u64, Vec<u64>)> {
-        let (incarnation, mut seqs) = self.by_inbox.pop_first()?;
+    fn take(&mut self) -> Option<(SessionVersion, Vec<u64>)> {
+        let (version, mut seqs) = self.by_session.pop_first()?;
         if seqs.len() > DISCARDED_AT_ONCE {
-            self.by_inbox.insert(incarnation, seqs.split_off(DISCARDED_AT_ONCE));
+            self.by_session.insert(version, seqs.split_off(DISCARDED_AT_ONCE));
         }
         self.count -= seqs.len();
-        Some((incarnation, seqs))
+        Some((version, seqs))
     }
 }
 
@@ -112,8 +112,8 @@ impl TimerTask {
     async fn tick(&self) -> Result<bool, MutateError> {
         self.undo_abandoned().await?;
         let discarded = self.expired.lock().take();
-        if let Some((incarnation, seqs)) = &discarded {
-            self.range.mutate(ROUTE, command::discard(*incarnation, seqs)).await?;
+        if let Some((version, seqs)) = &discarded {
+            self.range.mutate(ROUTE, command::discard(*version, seqs)).await?;
         }
         let now = self.clock.wall();
         let due = {

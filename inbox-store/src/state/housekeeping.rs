@@ -5,7 +5,7 @@ use crate::schema::{KeyKind, all_below, doomed, entry};
 use base_kv_api::{ApplyCx, KvError, KvSpace, Visit};
 use base_types::WallMs;
 use bytes::Bytes;
-use inbox_api::WillFate;
+use inbox_api::{SessionVersion, WillFate};
 
 impl State {
     /// Ends the inboxes whose time has come; whoever attached meanwhile goes on.
@@ -24,19 +24,22 @@ impl State {
         Ok(reply::done())
     }
 
-    /// Removes entries that expired before they were sent.
+    /// Removes entries that expired before they were sent: the session of this version never saw them. By now they may lie below the
+    /// mark of what may be sent, which is set ahead.
     pub(super) fn discard(
         &mut self,
         cx: &ApplyCx,
-        incarnation: u64,
+        version: SessionVersion,
         seqs: &[u64],
         space: &mut dyn KvSpace,
     ) -> Result<Bytes, KvError> {
+        let incarnation = version.incarnation;
         let Some(inbox) = self.inboxes.get_mut(&incarnation) else { return Ok(reply::done()) };
+        let unseen = inbox.version() == version && inbox.record.is_attached();
         let mut removed = false;
         for &seq in seqs {
             // What was sent must be sent again, expired or not, until it is acknowledged [MQTT-4.4.0-1].
-            if seq < inbox.queue.sent_upto || !inbox.seqs.contains(seq) {
+            if (seq < inbox.queue.sent_upto && !unseen) || !inbox.seqs.contains(seq) {
                 continue;
             }
             let Some(value) = space.get(&entry::key(incarnation, seq))? else { continue };

@@ -175,15 +175,16 @@ fn make_room(
 ) -> Result<InsertOutcome, KvError> {
     let limits = inbox.record.limits;
     let full = |inbox: &Inbox| {
-        inbox.queue.messages >= limits.messages || inbox.queue.bytes.saturating_add(cost) > limits.bytes
+        let messages = inbox.queue.messages;
+        // A message that is larger than all of it fits alone.
+        messages >= limits.messages || (messages > 0 && inbox.queue.bytes.saturating_add(cost) > limits.bytes)
     };
     if !full(inbox) {
         return Ok(InsertOutcome::Stored);
     }
     let removed = expired_make_room(inbox, full, now, ledger, space)?;
     let mut dropped = 0;
-    let never = limits.messages == 0 || cost > limits.bytes;
-    if !never && limits.when_full == FullPolicy::DropOldest {
+    if limits.messages > 0 && limits.when_full == FullPolicy::DropOldest {
         while full(inbox) {
             // What may be in flight stays: its packet id is in use.
             let Some(oldest) = inbox.seqs.lowest_from(inbox.queue.sent_upto) else { break };

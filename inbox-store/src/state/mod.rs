@@ -110,7 +110,7 @@ impl State {
             Ok(Command::Unsubscribe { version, filters }) => self.unsubscribe(version, &filters, space),
             Ok(Command::DetachRuns { current, from, max }) => self.detach_runs(cx, current, from, max, space),
             Ok(Command::Expire { incarnations }) => self.expire(cx, &incarnations, space),
-            Ok(Command::Discard { incarnation, seqs }) => self.discard(cx, incarnation, &seqs, space),
+            Ok(Command::Discard { version, seqs }) => self.discard(cx, version, &seqs, space),
             Ok(Command::Abandon { inbox, run, token }) => self.abandon(cx, &inbox, run, token, space),
             Ok(Command::Sweep { incarnation, max }) => self.sweep(incarnation, max, space),
             Err(error) => {

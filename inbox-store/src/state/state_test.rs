@@ -274,13 +274,16 @@ impl Model {
         let Some(inbox) = found else { return InsertOutcome::NoInbox };
         let cost = message.cost() as u64;
         let limits = inbox.limits;
-        let full = |i: &ModelInbox| i.queue.len() as u64 >= limits.messages || i.bytes() + cost > limits.bytes;
+        let full = |i: &ModelInbox| {
+            let messages = i.queue.len() as u64;
+            messages >= limits.messages || (messages > 0 && i.bytes() + cost > limits.bytes)
+        };
         let mut dropped = false;
         while full(inbox) {
             let Some((&oldest, entry)) = inbox.queue.range(inbox.sent_upto..).next() else { break };
             if !dropped && entry.message.is_expired(now) {
                 self.expired += 1;
-            } else if limits.when_full == FullPolicy::DropOldest && cost <= limits.bytes {
+            } else if limits.when_full == FullPolicy::DropOldest {
                 self.dropped_oldest += 1;
                 dropped = true;
             } else {
@@ -506,10 +509,13 @@ impl World {
                 let Some(inbox) = self.model.inboxes.get_mut(client) else { return };
                 let all: Vec<u64> = (0..inbox.next + 2).collect();
                 let (before, sent) = (inbox.queue.len(), inbox.sent_upto);
-                inbox.queue.retain(|seq, entry| *seq < sent || !entry.message.is_expired(now));
+                // An earlier session left them out; this one may have sent those below its mark.
+                let stale = inbox.attached.is_none() || inbox.next % 2 == 1;
+                inbox.queue.retain(|seq, entry| (stale && *seq < sent) || !entry.message.is_expired(now));
                 self.model.expired += (before - inbox.queue.len()) as u64;
-                let incarnation = inbox.version.incarnation;
-                self.apply(command::discard(incarnation, &all));
+                let SessionVersion { incarnation, attach } = inbox.version;
+                let version = SessionVersion { incarnation, attach: attach + u64::from(inbox.next % 2 == 1) };
+                self.apply(command::discard(version, &all));
             }
             Op::Sweep { max } => {
                 for incarnation in 0..=self.model.incarnations {
