@@ -42,7 +42,7 @@ pub(crate) struct Conn {
     pub(super) inbox: Option<(InboxId, SessionVersion)>,
     /// The claim of the client id.
     pub(super) claimed: Option<InboxId>,
-    /// Filters of live subscriptions, as subscribed.
+    /// Filters of the session's subscriptions, live or of its inbox, as subscribed.
     pub(super) subscriptions: HashSet<Box<str>>,
     pub(super) retained: VecDeque<Cursor>,
     pub(super) kicked: Vec<oneshot::Sender<()>>,

@@ -191,7 +191,10 @@ impl Shard {
         let event = match result {
             Ok(mut attached) => {
                 if let Some(version) = attached.version {
-                    conn.borrow_mut().inbox = Some((id, version));
+                    let mut conn = conn.borrow_mut();
+                    conn.inbox = Some((id, version));
+                    let kept = attached.subscriptions.iter().map(|(filter, _)| filter.to_text().into_boxed_str());
+                    conn.subscriptions = kept.collect();
                 }
                 // An inbox that exists only for the will queues nothing: the session is a live one.
                 if ends_with_connection && !attached.session_present {
@@ -234,9 +237,25 @@ impl Shard {
             }
         }
         if conn.session.has_inbox()
-            && let Some((id, version)) = conn.inbox.clone()
+            && let Some(owned) = conn.inbox.clone()
         {
-            self.subscribe_inbox(conn.me, id, version, op, granted, outcomes);
+            let limit = self.node.settings.max_topic_filters_per_inbox as usize;
+            let mut added = Vec::new();
+            granted.retain(|(at, entry)| {
+                let text = entry.filter.to_text().into_boxed_str();
+                if conn.subscriptions.contains(&text) {
+                    return true;
+                }
+                let fits = conn.subscriptions.len() < limit;
+                if fits {
+                    conn.subscriptions.insert(text.clone());
+                    added.push(text);
+                } else {
+                    outcomes[*at] = SubscribeOutcome::Refused(ReasonCode::QuotaExceeded);
+                }
+                fits
+            });
+            self.subscribe_inbox(conn.me, owned, op, granted, added, outcomes);
         } else {
             self.subscribe_live(conn, op, granted, outcomes);
         }
@@ -295,10 +314,10 @@ impl Shard {
     fn subscribe_inbox(
         self: &Rc<Self>,
         me: SessionRef,
-        id: InboxId,
-        version: SessionVersion,
+        (id, version): (InboxId, SessionVersion),
         op: OpId,
         granted: Vec<(usize, SubscribeEntry)>,
+        added: Vec<Box<str>>,
         mut outcomes: Vec<SubscribeOutcome>,
     ) {
         let shard = Rc::clone(self);
@@ -318,7 +337,12 @@ impl Shard {
                     shard.event(me, taken_over());
                     return;
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    if let Some(conn) = shard.find(me) {
+                        conn.borrow_mut().subscriptions.retain(|text| !added.contains(text));
+                    }
+                    Err(error.to_string())
+                }
             };
             match result {
                 Ok(existed) => {
@@ -363,6 +387,9 @@ impl Shard {
         if conn.session.has_inbox()
             && let Some((id, version)) = conn.inbox.clone()
         {
+            for filter in &filters {
+                conn.subscriptions.remove(&*filter.to_text());
+            }
             self.later(async move {
                 let filters: Vec<_> = filters.iter().map(SubscriptionFilter::detached).collect();
                 let routes = filters
@@ -513,7 +540,8 @@ impl Shard {
 
     fn drop_subscriptions(&self, conn: &mut Conn) {
         let subscriptions = std::mem::take(&mut conn.subscriptions);
-        if subscriptions.is_empty() {
+        // Those of an inbox stay.
+        if subscriptions.is_empty() || conn.session.has_inbox() {
             return;
         }
         let mut routes = Vec::new();
