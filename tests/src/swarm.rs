@@ -161,7 +161,8 @@ impl Swarm {
                 continue;
             }
             came = true;
-            if !client.read(&mut self.scratch, self.auto_ack, |event, out| handle(index, event, out))? {
+            let ends = event.is_read_closed() || event.is_error();
+            if !client.read(&mut self.scratch, self.auto_ack, ends, |event, out| handle(index, event, out))? {
                 if let Some(mut stream) = client.stream.take() {
                     let _ = self.poll.registry().deregister(&mut stream);
                 }
@@ -217,11 +218,12 @@ impl Swarm {
 }
 
 impl Client {
-    /// Reads until the socket is empty; `false`: the connection is over.
+    /// Reads until the socket is empty; `false`: the connection is over. `ends`: its end waits behind the data, and is told once only.
     fn read(
         &mut self,
         scratch: &mut [u8],
         auto_ack: bool,
+        ends: bool,
         mut handle: impl FnMut(Event<'_>, &mut Vec<u8>),
     ) -> io::Result<bool> {
         while let Some(stream) = &mut self.stream {
@@ -250,7 +252,7 @@ impl Client {
             }
             self.partial.clear();
             self.partial.extend_from_slice(rest);
-            if !full {
+            if !full && !ends {
                 return Ok(true);
             }
         }

@@ -13,6 +13,8 @@ pub(super) struct Cast {
     pub(super) receivers: Vec<Receiver>,
     pub(super) retained: Churn,
     pub(super) subscriptions: Churn,
+    /// The fault lasts: refusals are right.
+    pub(super) failing: bool,
     /// The round whose probes count.
     pub(super) round: u64,
     /// Probes of this round that came to the session whose subscriptions come and go.
@@ -46,6 +48,7 @@ impl Cast {
     pub(super) fn event(&mut self, client: usize, event: &Event<'_>, out: &mut Vec<u8>) {
         if let Event::Packet(Incoming::ConnAck { code, .. } | Incoming::Disconnect(code)) = event
             && *code >= 0x80
+            && !self.failing
         {
             // A shutdown is not played here, and nobody does anything that deserves a refusal.
             self.report.stuck += 1;
@@ -72,7 +75,11 @@ impl Cast {
                 publisher.connected(*session_present, *receive_maximum, out, &mut self.report);
             }
             Event::Packet(Incoming::Ack(kind, id, code)) => {
-                publisher.acknowledged(*kind, *id, *code, out, &mut self.report);
+                if self.failing && *code >= 0x80 {
+                    publisher.refused(*id);
+                } else {
+                    publisher.acknowledged(*kind, *id, *code, out, &mut self.report);
+                }
             }
             Event::Closed => publisher.disconnected(),
             Event::Packet(_) => {}

@@ -60,6 +60,7 @@ impl Lab {
             receivers: receivers.collect(),
             retained: Churn::new(RETAINED),
             subscriptions: Churn::new(SUBSCRIPTIONS),
+            failing: false,
             round: 0,
             probed: HashMap::new(),
             report: Report::default(),
@@ -189,6 +190,7 @@ impl Lab {
     fn strike(&mut self, offline_too: bool) -> io::Result<()> {
         let Self { node, fault, swarm, cast, random, .. } = self;
         let linger = Duration::from_millis(random.below(50));
+        cast.failing = true;
         fault.strike(node, || {
             let start = Instant::now();
             while start.elapsed() < linger {
@@ -211,6 +213,7 @@ impl Lab {
                 _ => true,
             })
             .collect();
+        self.cast.failing = false;
         for client in all {
             self.reconnect(client)?;
         }
@@ -308,6 +311,10 @@ impl Lab {
     }
 
     fn reconnect(&mut self, client: usize) -> io::Result<()> {
+        if self.swarm.is_open(client) {
+            self.swarm.close(client);
+            self.cast.event(client, &Event::Closed, &mut Vec::new());
+        }
         let (client_id, level, clean) = self.identity(client);
         let connect = if clean { Connect::clean(level, &client_id) } else { Connect::persistent(level, &client_id) };
         self.swarm.reconnect(client, self.node.mqtt(), &connect)

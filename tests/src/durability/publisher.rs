@@ -155,6 +155,11 @@ impl Publisher {
         }
     }
 
+    /// The server could not take it: whether it did is unknown.
+    pub(super) fn refused(&mut self, packet_id: u16) {
+        self.in_flight.retain(|in_flight| in_flight.packet_id != packet_id);
+    }
+
     fn own(&mut self, number: u64, report: &mut Report) {
         let fate = &mut self.fates[number as usize];
         report.acknowledged += u64::from(!fate.acknowledged);
