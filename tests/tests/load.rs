@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 /// Too much for a debug build in a test run.
-const LARGE: [&str; 4] = ["idle", "idle-subscribed", "subscriptions", "retained-set"];
+const LARGE: [&str; 5] = ["retained-read", "idle", "idle-subscribed", "subscriptions", "retained-set"];
 
 fn run(level: Level) -> io::Result<()> {
     let _ = raise_file_limit();
