@@ -8,7 +8,8 @@ pub struct KvConfig {
     /// What an acknowledged command survives.
     pub durability: Durability,
     /// Nothing new is accepted while the disk has less than this free, in bytes. The reserve keeps the engine from ever running
-    /// into the end of the disk itself, so that it goes on by itself once there is space. Default 64 MiB.
+    /// into the end of the disk itself, so that it goes on by itself once there is space. Half of it is for commands that remove
+    /// something (`RangeClient::mutate_from_reserve`). Default 64 MiB.
     pub min_free_bytes: u64,
     /// Commands that may wait to be proposed, per range. Default 65,536.
     pub queue_commands: usize,

@@ -154,6 +154,16 @@ async fn a_full_disk_refuses_says_so_and_goes_on_once_there_is_space() {
     assert!(refused.is_retryable() && host.stats().disk_full);
     assert!(range.stats().unready.is_some_and(|why| why.contains("disk is full")));
     assert!(!journal(&range).is_empty(), "reading goes on");
+    // What makes room may use half of the reserve.
+    assert_eq!(soon(range.mutate_from_reserve(b"", command(4))).await, Ok(command(4)));
+    disk.free.store(49, Ordering::Relaxed);
+    let refused = loop {
+        match soon(range.mutate_from_reserve(b"", command(5))).await {
+            Err(error) => break error,
+            Ok(_) => assert!(Instant::now() < deadline),
+        }
+    };
+    assert_eq!(refused, MutateError::NoSpace { free: 49, needed: 50 });
     disk.free.store(1000, Ordering::Relaxed);
     while soon(range.mutate(b"", command(3))).await.is_err() {
         assert!(Instant::now() < deadline);

@@ -83,9 +83,9 @@ impl InboxStore {
     }
 
     /// Tries a change again for a while when the range refuses it for a passing reason. Only for changes whose order to one another
-    /// does not matter.
+    /// does not matter. They take from the reserve of a full disk: what is queued can be read, and room made. New messages cannot.
     async fn change(&self, command: Bytes) -> Result<Bytes, InboxError> {
-        let first = self.range.mutate(ROUTE, command.clone()).await;
+        let first = self.range.mutate_from_reserve(ROUTE, command.clone()).await;
         persist(&self.range, self.deadline, command, first).await
     }
 
@@ -182,7 +182,7 @@ async fn persist(
             Err(error) if error.is_retryable() && tokio::time::Instant::now() + pause < until => {
                 tokio::time::sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_PAUSE);
-                result = range.mutate(ROUTE, command.clone()).await;
+                result = range.mutate_from_reserve(ROUTE, command.clone()).await;
             }
             result => return result.map_err(refused),
         }
@@ -261,7 +261,13 @@ impl InboxService for InboxStore {
         version: SessionVersion,
         subscriptions: Vec<(SubscriptionFilter, SubscriptionOptions)>,
     ) -> Result<Vec<bool>, InboxError> {
-        reply::read_flags(self.change(command::subscribe(version, &subscriptions)).await?)
+        let command = command::subscribe(version, &subscriptions);
+        let first = match self.range.mutate(ROUTE, command.clone()).await {
+            // Something new is not for the reserve.
+            Err(full @ MutateError::NoSpace { .. }) => return Err(refused(full)),
+            first => first,
+        };
+        reply::read_flags(persist(&self.range, self.deadline, command, first).await?)
     }
 
     async fn unsubscribe(
@@ -326,7 +332,7 @@ impl InboxService for InboxStore {
         }
         let mark = self.calls.fetch_add(1, Ordering::Relaxed);
         let command = command::commit(version, mark, &commit);
-        let first = self.range.mutate(ROUTE, command.clone());
+        let first = self.range.mutate_from_reserve(ROUTE, command.clone());
         let (range, deadline) = (self.range.clone(), self.deadline);
         Box::pin(async move {
             let first = first.await;

@@ -103,7 +103,7 @@ impl TimerTask {
         loop {
             let next = self.abandoned.lock().front().cloned();
             let Some((inbox, run, token)) = next else { return Ok(()) };
-            self.range.mutate(ROUTE, command::abandon(&inbox, run, token)).await?;
+            self.range.mutate_from_reserve(ROUTE, command::abandon(&inbox, run, token)).await?;
             self.abandoned.lock().pop_front();
         }
     }
@@ -113,7 +113,7 @@ impl TimerTask {
         self.undo_abandoned().await?;
         let discarded = self.expired.lock().take();
         if let Some((version, seqs)) = &discarded {
-            self.range.mutate(ROUTE, command::discard(*version, seqs)).await?;
+            self.range.mutate_from_reserve(ROUTE, command::discard(*version, seqs)).await?;
         }
         let now = self.clock.wall();
         let due = {
@@ -129,10 +129,10 @@ impl TimerTask {
             }
         }
         if !ended.is_empty() {
-            self.range.mutate(ROUTE, command::expire(&ended)).await?;
+            self.range.mutate_from_reserve(ROUTE, command::expire(&ended)).await?;
         }
         for incarnation in swept {
-            self.range.mutate(ROUTE, command::sweep(incarnation, SWEPT_AT_ONCE)).await?;
+            self.range.mutate_from_reserve(ROUTE, command::sweep(incarnation, SWEPT_AT_ONCE)).await?;
         }
         let progressed = {
             let state = self.shared.state.lock();

@@ -63,6 +63,12 @@ pub trait RangeClient: Send + Sync + 'static {
     /// Never blocks: a full queue answers [`MutateError::Busy`].
     fn mutate(&self, key: &[u8], command: Bytes) -> MutateFuture;
 
+    /// As [`Self::mutate`], for a command that ends or removes something: it may use half of the reserve that is kept of a full disk,
+    /// so that what is stored can be read, acknowledged and removed, which makes room.
+    fn mutate_from_reserve(&self, key: &[u8], command: Bytes) -> MutateFuture {
+        self.mutate(key, command)
+    }
+
     /// A consistent, possibly stale view of the range that holds `key`, from the replica on this node.
     ///
     /// # Errors

@@ -60,7 +60,11 @@ impl Range {
 #[async_trait]
 impl RangeClient for Range {
     fn mutate(&self, _key: &[u8], command: Bytes) -> MutateFuture {
-        self.replica.mutate(&command)
+        self.replica.mutate(&command, self.replica.needed())
+    }
+
+    fn mutate_from_reserve(&self, _key: &[u8], command: Bytes) -> MutateFuture {
+        self.replica.mutate(&command, self.replica.needed() / 2)
     }
 
     fn read(&self, _key: &[u8], with: &mut dyn FnMut(&dyn KvRead) -> Result<(), KvError>) -> Result<(), KvError> {

@@ -149,9 +149,15 @@ impl Replica {
         Ok(Range { replica })
     }
 
-    pub(super) fn mutate(&self, command: &[u8]) -> MutateFuture {
-        let pushed = if self.space.full(self.clock.now()) {
-            Err(MutateError::NoSpace { free: self.space.free(), needed: self.space.needed() })
+    /// Bytes that are kept free.
+    pub(super) fn needed(&self) -> u64 {
+        self.space.needed()
+    }
+
+    /// Proposes a command for which so much of the disk must be free.
+    pub(super) fn mutate(&self, command: &[u8], needed: u64) -> MutateFuture {
+        let pushed = if self.space.full(self.clock.now()) && self.space.free() < needed {
+            Err(MutateError::NoSpace { free: self.space.free(), needed })
         } else {
             self.queue.push(command)
         };
