@@ -207,7 +207,7 @@ pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
             () = tokio::time::sleep(COLLECT_EVERY) => {}
         }
         rounds += 1;
-        if rounds % SWEEP_EVERY == 0 {
+        if rounds.is_multiple_of(SWEEP_EVERY) {
             let inboxes = Arc::clone(&node.inbox);
             let lives = move |tenant: &TenantId, client: &ClientId, incarnation: u64| {
                 inboxes.incarnation(&InboxId { tenant: tenant.clone(), client: client.clone() }) == Some(incarnation)
