@@ -370,3 +370,86 @@ fn what_one_client_sends_is_limited_with_the_reason() -> io::Result<()> {
     }
     bystander.drain().map(|_| ())
 }
+
+#[test]
+fn subscriptions_that_come_and_go_with_their_clients_leave_nothing_behind() -> io::Result<()> {
+    const IDS: usize = 6;
+    let node = node(&["mqttServiceConfig.server.workerThreads=2"])?;
+    let routes = node.metric("hermod_routes")?;
+    // Fewer ids than clients: they also take each other's sessions over, in the middle of anything.
+    let round = |thread: usize, round: usize| -> io::Result<()> {
+        let level = BOTH[round / 3 % 2];
+        let name = format!("jitter-{}", (thread * 7 + round) % IDS);
+        let me = if round.is_multiple_of(3) { Connect::persistent(level, &name) } else { Connect::clean(level, &name) };
+        let mut client = Client::connect(node.mqtt(), &me)?;
+        for filter in 0..4 {
+            client.subscribe(&format!("jitter/{}/#", (round + filter) % 5), filter as u8 % 3)?;
+            client.subscribe(&format!("$share/g{}/jitter/+", (thread + filter) % 3), 1)?;
+        }
+        client.publish(&format!("jitter/{}", round % 5), "x", round as u8 % 3, false)?;
+        client.unsubscribe(&format!("jitter/{}/#", round % 5))?;
+        client.unsubscribe(&format!("$share/g{}/jitter/+", thread % 3))?;
+        if round.is_multiple_of(2) { client.disconnect() } else { Ok(()) }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for number in 0..60 {
+                    // A connection that was taken over is no error here.
+                    let _ = round(thread, number);
+                }
+            });
+        }
+    });
+    for number in 0..IDS {
+        Client::connect(node.mqtt(), &Connect::clean(Level::V5, &format!("jitter-{number}")))?.disconnect()?;
+    }
+    let all = ["hermod_subscriptions", "hermod_shared_subscriptions", "hermod_queued_messages"];
+    wait_until("nothing is left", LIMIT, || {
+        let mut left = node.metric("hermod_routes")? - routes;
+        left += node.metric("hermod_sessions{state=\"connected\"}")?;
+        left += node.metric("hermod_sessions{state=\"disconnected\"}")?;
+        for metric in all {
+            left += node.metric(metric)?;
+        }
+        Ok(left == 0.0)
+    })?;
+    let mut publisher = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "publisher"))?;
+    for number in 0..5 {
+        let code = publisher.publish(&format!("jitter/{number}"), "x", 1, false)?;
+        assert_eq!(code, 0x10, "somebody matches, who has unsubscribed");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_does_not_read_delays_neither_its_successor_nor_a_stop() -> io::Result<()> {
+    let mut node = Node::start_default()?;
+    let mut publisher = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "publisher"))?;
+    let me = Connect::clean(Level::V5, "stuck");
+    let filler = "x".repeat(100_000);
+    let mut stuck = Vec::new();
+    for round in 1..=2 {
+        let start = Instant::now();
+        let mut client = Client::connect(node.mqtt(), &me)?;
+        assert!(start.elapsed() < Duration::from_secs(1), "it took {:?} to take over", start.elapsed());
+        client.subscribe("flood", 0)?;
+        let before = dropped(&node, "slow_receiver")?;
+        wait_until("it is stuck", LIMIT, || {
+            for _ in 0..20 {
+                publisher.publish("flood", &filler, 0, false)?;
+            }
+            publisher.drain()?;
+            Ok(dropped(&node, "slow_receiver")? > before)
+        })?;
+        stuck.push(client);
+        assert_eq!(stuck.len(), round);
+    }
+    // Once it reads, the one that was taken over finds out why.
+    assert_eq!(stuck[0].closed()?, Some(0x8e));
+    let start = Instant::now();
+    let status = node.daemon().terminate(LIMIT)?;
+    assert!(status.success(), "{status}");
+    assert!(start.elapsed() < Duration::from_secs(6), "it took {:?} to stop", start.elapsed());
+    Ok(())
+}
