@@ -10,6 +10,8 @@ pub(crate) const NOT_AUTHORIZED: &str = "not_authorized";
 /// The receiver takes QoS 0 messages too slowly.
 pub(crate) const SLOW_RECEIVER: &str = "slow_receiver";
 
+/// QoS 0 for a persistent session that is not connected.
+pub(crate) const OFFLINE: &str = "offline_qos0";
 /// A store could not take it, and nobody waits for an acknowledgement.
 pub(crate) const UNAVAILABLE: &str = "unavailable";
 /// The message matched more shared groups than `MaxGroupFanout`.

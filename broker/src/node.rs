@@ -121,13 +121,14 @@ impl Node {
             if receiver.qos == QoS::AtMostOnce {
                 // QoS 0 is not queued: it reaches a persistent session only while it is connected.
                 let id = InboxId { tenant: tenant.clone(), client: receiver.client };
-                if let Some(session) = self.registry.find(&id) {
-                    into.live.push(Target {
+                match self.registry.find(&id) {
+                    Some(session) => into.live.push(Target {
                         session,
                         qos: QoS::AtMostOnce,
                         retain: receiver.retain,
                         identifiers: SmallVec::from_vec(receiver.subscription_identifiers),
-                    });
+                    }),
+                    None => self.metrics.node().dropped.inc(counters::OFFLINE),
                 }
             } else {
                 into.inboxes.push(receiver);

@@ -19,7 +19,7 @@ const CALLS: &str = "has no effect: one node calls its services directly";
 const CLUSTERED: &str = "has no effect: clustering is not available in this version";
 const BALANCERS: &str =
     "has no effect: there is nothing to balance on a single node, and clustering is not available in this version";
-const STORAGE: &str = "has no effect: all stores share one log and one engine; see stateStoreConfig.engine and stateStoreConfig.durability";
+const STORAGE: &str = "has no effect: all stores share one log and one engine; see stateStoreConfig.durability";
 const MATCHING: &str = "has no effect: routes are matched in memory, without a cache";
 const DELIVERY: &str = "has no effect: messages are handed over in batches without separate queues";
 

@@ -1,8 +1,8 @@
 //! What no single value can tell: relations between values, and the files that they name.
 
 use crate::{
-    AllowAnonymous, ClientAuth, ClusterConfig, Durability, Engine, Listener, NodeConfig, ProxyProtocolMode, Source,
-    Sources, StoreConfig, Violation, Warning,
+    AllowAnonymous, ClientAuth, ClusterConfig, Durability, Listener, NodeConfig, ProxyProtocolMode, Source, Sources,
+    StoreConfig, Violation, Warning,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -172,12 +172,7 @@ impl Check<'_> {
     }
 
     fn weak_choices(&mut self) {
-        if self.config.state_store.engine == Engine::Memory {
-            self.warn(
-                "stateStoreConfig.engine",
-                "nothing outlives the process: sessions, queues and retained messages are lost at each stop",
-            );
-        } else if self.config.state_store.durability == Durability::Os {
+        if self.config.state_store.durability == Durability::Os {
             self.warn(
                 "stateStoreConfig.durability",
                 "what was acknowledged in the last seconds is lost when the power fails",

@@ -124,8 +124,6 @@ words! {
 section! {
     /// The replicated stores.
     StateStoreConfig {
-        /// What holds the data.
-        engine: Engine = Engine::RocksDb, "engine";
         /// What an acknowledgement means.
         durability: Durability = Durability::Fsync, "durability";
         /// Subscription routes.
@@ -134,17 +132,6 @@ section! {
         inbox_store: StoreConfig = StoreConfig::default(), "inboxStoreConfig";
         /// Retained messages.
         retain_store: StoreConfig = StoreConfig::default(), "retainStoreConfig";
-    }
-}
-
-words! {
-    /// What holds the data.
-    Engine {
-        /// RocksDB in the data directory.
-        #[default]
-        RocksDb = "rocksdb",
-        /// Nothing: everything is gone with the process.
-        Memory = "memory",
     }
 }
 

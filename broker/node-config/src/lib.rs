@@ -22,7 +22,7 @@ mod tenant;
 
 pub use address::{AddressError, Cidr, Hosts};
 pub use config::{
-    AllowAnonymous, ApiServerConfig, AuthConfig, ClusterConfig, DeniedSubAck, Durability, Engine, LogConfig, LogFormat,
+    AllowAnonymous, ApiServerConfig, AuthConfig, ClusterConfig, DeniedSubAck, Durability, LogConfig, LogFormat,
     MqttServerConfig, MqttServiceConfig, NodeConfig, StateStoreConfig, StoreConfig,
 };
 pub use error::{Refused, Violation, Warning};

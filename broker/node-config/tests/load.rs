@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 use node_config::{
-    AllowAnonymous, DeniedSubAck, Engine, Inputs, Loaded, LogFormat, NodeConfig, ProxyProtocolMode, Refused, Source,
-    load,
+    AllowAnonymous, DeniedSubAck, Durability, Inputs, Loaded, LogFormat, NodeConfig, ProxyProtocolMode, Refused,
+    Source, load,
 };
 use std::path::{Path, PathBuf};
 
@@ -284,7 +284,7 @@ fn a_definition_may_be_a_number_a_flag_a_list_or_a_text() {
         &[
             ("mqttServerConfig.tcpListener.host", "127.0.0.1, 127.0.0.2"),
             ("mqttServiceConfig.server.wsListener.enable", "false"),
-            ("stateStoreConfig.engine", "MEMORY"),
+            ("stateStoreConfig.durability", "OS"),
             ("auth.subAckDeniedCode", "generic"),
             ("dataDir", "0123"),
             ("auth.usersFile", ""),
@@ -293,11 +293,11 @@ fn a_definition_may_be_a_number_a_flag_a_list_or_a_text() {
     .unwrap();
     assert_eq!(loaded.config.mqtt_service.server.tcp.hosts.to_string(), "127.0.0.1, 127.0.0.2");
     assert!(!loaded.config.mqtt_service.server.ws.enable);
-    assert_eq!(loaded.config.state_store.engine, Engine::Memory);
+    assert_eq!(loaded.config.state_store.durability, Durability::Os);
     assert_eq!(loaded.config.auth.sub_ack_denied_code, DeniedSubAck::Generic);
     assert_eq!(loaded.config.data_dir, PathBuf::from("0123"));
     assert_eq!(loaded.config.auth.users_file, None);
-    // A memory engine loses everything at each stop: that is said.
+    // What is not on disk is lost with the power: that is said.
     assert_eq!(loaded.warnings.len(), 1);
 }
 
