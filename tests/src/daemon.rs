@@ -2,8 +2,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -135,12 +137,24 @@ impl Drop for Daemon {
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago. It is not one that the system gives to outgoing connections, and no two calls of
+/// a process get the same.
 ///
 /// # Errors
 /// There is none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    const PORTS: Range<u32> = 10_000..32_000;
+    // Processes that run at the same time start at distant places.
+    let start = process::id().wrapping_mul(7919);
+    for _ in PORTS {
+        let nth = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = (PORTS.start + nth) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// A loopback address with that port.

@@ -3,10 +3,13 @@
 
 use hermod_tests::wire::{self, AckKind, Connect, Incoming, Level, Publish, Will};
 use hermod_tests::{Client, Node, NodeSetup, Usage, hermod, wait_until};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const BOTH: [Level; 2] = [Level::V4, Level::V5];
 const LIMIT: Duration = Duration::from_secs(10);
@@ -115,10 +118,16 @@ fn who_does_not_finish_connect_in_time_is_closed_and_nobody_waits_for_it() -> io
     let slow: Vec<_> = (0..EACH).map(|_| raw(scene.to())).collect::<io::Result<_>>()?;
     let mut connect = Vec::new();
     wire::connect(&mut connect, &Connect::clean(Level::V4, &"x".repeat(4000)));
-    let (mut open, mut sent) = ([silent, slow], 0);
+    // The same before the HTTP upgrade of a WebSocket: the first never begins, the others never finish.
+    let upgrade = b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n";
+    let mut sockets = (0..20).map(|_| TcpStream::connect(scene.node.ws())).collect::<io::Result<Vec<_>>>()?;
+    for stream in &mut sockets[1..] {
+        stream.write_all(upgrade)?;
+    }
+    let (mut open, mut sent) = ([silent, slow, sockets], 0);
     let mut first_close = None;
     while open.iter().any(|some| !some.is_empty()) {
-        assert!(start.elapsed() < Duration::from_secs(5), "{} are open", open[0].len() + open[1].len());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?} are open", open.map(|some| some.len()));
         for stream in &mut open[1] {
             // It may be closed already; that shows below.
             let _ = stream.write(&connect[sent..=sent]);
@@ -700,5 +709,82 @@ fn nobody_else_is_reached_by_an_open_node_by_mistake() -> io::Result<()> {
     }
     let (accepted, text) = check(&[])?;
     assert!(accepted, "{text}");
+    Ok(())
+}
+
+fn add_user(users: &Path, name: &str) -> io::Result<()> {
+    let mut command = Command::new(hermod()?);
+    command.args(["user", "add", "--file"]).arg(users).arg(name).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        writeln!(stdin, "secret")?;
+    }
+    assert!(child.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_session_is_not_to_be_had_by_its_client_id() -> io::Result<()> {
+    let directory = TempDir::new()?;
+    let users = directory.path().join("users.txt");
+    add_user(&users, "ann")?;
+    add_user(&users, "bob")?;
+    let top = format!("auth: {{ usersFile: {} }}\n", users.display());
+    let node = Node::start(NodeSetup { top, ..NodeSetup::default() })?;
+    for level in BOTH {
+        let refusal = if level == Level::V5 { 0x85 } else { 2 };
+        let owned = Connect::persistent(level, "device");
+        for owned in [owned, Connect { client_id: "brief", ..Connect::clean(level, "brief") }] {
+            let ann = Connect { login: Some(("ann", "secret")), ..owned };
+            let bob = Connect { login: Some(("bob", "secret")), ..owned };
+            let mut client = Client::connect(node.mqtt(), &ann)?;
+            client.subscribe("mine", 1)?;
+            // By another user, with and without clean start, and by nobody.
+            for thief in [bob, Connect { clean: true, ..bob }, owned, Connect { clean: true, ..owned }] {
+                assert_eq!(Client::refused(node.mqtt(), &thief)?, refusal, "{thief:?}");
+            }
+            client.publish("mine", "still here", 1, false)?;
+            assert_eq!(client.message()?.payload, "still here");
+            client.disconnect()?;
+            if owned.client_id == "device" {
+                // Nor while its owner is away.
+                assert_eq!(Client::refused(node.mqtt(), &bob)?, refusal);
+                let client = Client::connect(node.mqtt(), &ann)?;
+                assert!(client.session_present());
+                client.disconnect()?;
+                Client::connect(node.mqtt(), &Connect { login: ann.login, ..Connect::clean(level, "device") })?
+                    .disconnect()?;
+            }
+            // One that is over is anybody's.
+            Client::connect(node.mqtt(), &Connect { login: bob.login, ..Connect::clean(level, owned.client_id) })?
+                .disconnect()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_id_in_a_rule_does_not_become_a_wildcard() -> io::Result<()> {
+    let directory = TempDir::new()?;
+    let rules = directory.path().join("acl.yml");
+    fs::write(&rules, "rules:\n- allow: all\n  topics: \"devices/%c/#\"\n")?;
+    let node =
+        Node::start(NodeSetup { top: format!("auth: {{ aclFile: {} }}\n", rules.display()), ..NodeSetup::default() })?;
+    for level in BOTH {
+        let denied = if level == Level::V5 { 0x87 } else { 0x80 };
+        let mut good = Client::connect(node.mqtt(), &Connect::clean(level, "good"))?;
+        assert_eq!(good.subscribe("devices/good/#", 0)?, 0);
+        assert_eq!(good.subscribe("devices/+/x", 0)?, denied);
+        for name in ["+", "#", "good/#", "+/good", "/"] {
+            let mut client = Client::connect(node.mqtt(), &Connect::clean(level, name))?;
+            for filter in ["devices/#", "devices/+/x", "devices/+/good/x", "devices/good/x", "devices/good/#", "#"] {
+                assert_eq!(client.subscribe(filter, 0)?, denied, "{name} {filter}");
+            }
+            client.publish("devices/good/x", "forged", 1, false)?;
+        }
+        good.publish("devices/good/x", "own", 0, false)?;
+        assert_eq!(good.message()?.payload, "own");
+        good.disconnect()?;
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ use hermod_tests::wire::{self, AckKind, Connect, Incoming, Level, Publish, Will}
 use hermod_tests::{Client, Node, NodeSetup, Usage, wait_until};
 use std::io::{self, Read};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const BOTH: [Level; 2] = [Level::V4, Level::V5];
@@ -391,16 +392,20 @@ fn subscriptions_that_come_and_go_with_their_clients_leave_nothing_behind() -> i
         client.unsubscribe(&format!("$share/g{}/jitter/+", thread % 3))?;
         if round.is_multiple_of(2) { client.disconnect() } else { Ok(()) }
     };
+    let whole = &AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {
                 for number in 0..60 {
                     // A connection that was taken over is no error here.
-                    let _ = round(thread, number);
+                    if round(thread, number).is_ok() {
+                        whole.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
+    assert!(whole.load(Ordering::Relaxed) > 60, "{whole:?} of 240 rounds went through");
     for number in 0..IDS {
         Client::connect(node.mqtt(), &Connect::clean(Level::V5, &format!("jitter-{number}")))?.disconnect()?;
     }
