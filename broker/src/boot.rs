@@ -3,7 +3,7 @@
 use crate::cli::access_config;
 use crate::listener::{self, ConnectionLimit, ConnectionRate, Dealer};
 use crate::live::{LiveTable, Registry};
-use crate::node::Node;
+use crate::node::{Node, OpenPublishes};
 use crate::routes::RouteKeeper;
 use crate::seen::{CommitTimes, Ready};
 use crate::services::{self, Ears};
@@ -116,7 +116,11 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let run = Identity::load_or_create(&config.data_dir)?;
+    // The largest message must fit into one command, with room for its receivers, and several into the queue.
+    let command_bytes = config.tenant.max_packet_size() as usize + (2 << 20);
     let kv = KvConfig {
+        command_bytes,
+        queue_bytes: (8 << 20).max(4 * command_bytes),
         data_dir: config.data_dir.clone(),
         durability: match config.state_store.durability {
             node_config::Durability::Fsync => Durability::Fsync,
@@ -172,7 +176,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         shards: Arc::clone(&shards),
         sys: parking_lot::RwLock::default(),
         turn: AtomicUsize::new(0),
-        open_publishes: AtomicUsize::new(0),
+        open: OpenPublishes::default(),
     });
     ears.connect(&node);
 

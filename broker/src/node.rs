@@ -38,8 +38,7 @@ pub(crate) struct Node {
     /// `$SYS` values: kept in memory and answered like retained messages.
     pub(crate) sys: parking_lot::RwLock<BTreeMap<String, Arc<Message>>>,
     pub(crate) turn: AtomicUsize,
-    /// QoS 1 and 2 messages that wait for their commit.
-    pub(crate) open_publishes: AtomicUsize,
+    pub(crate) open: OpenPublishes,
 }
 
 /// Who gets a message. Kept and reused by whoever routes.
@@ -182,8 +181,7 @@ impl Node {
 
     /// Whether some shard has more waiting than it should: then nobody reads from publishers for a moment.
     pub(crate) fn is_congested(&self) -> bool {
-        self.open_publishes.load(Ordering::Relaxed) > OPEN_PUBLISHES_HIGH
-            || self.shards.iter().any(ShardHandle::is_congested)
+        self.open.is_high() || self.shards.iter().any(ShardHandle::is_congested)
     }
 
     /// Sends a message to live sessions from outside of the shards.
@@ -204,9 +202,34 @@ impl Node {
     }
 }
 
-/// Above this many QoS 1 and 2 messages without their commit, the node reads no more from publishers: below what the queue of a
-/// range holds, so that a publisher waits instead of being refused.
-const OPEN_PUBLISHES_HIGH: usize = 8 * 1024;
+/// Messages that wait for their commit. Above a mark the node reads no more from publishers: below what the queue of a range holds,
+/// so that a publisher waits instead of being refused.
+#[derive(Debug, Default)]
+pub(crate) struct OpenPublishes {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl OpenPublishes {
+    const MESSAGES_HIGH: usize = 8 * 1024;
+    /// Half of what the queue of a range holds.
+    const BYTES_HIGH: usize = 4 << 20;
+
+    pub(crate) fn enter(&self, bytes: usize) {
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&self, bytes: usize) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_high(&self) -> bool {
+        self.messages.load(Ordering::Relaxed) > Self::MESSAGES_HIGH
+            || self.bytes.load(Ordering::Relaxed) > Self::BYTES_HIGH
+    }
+}
 
 enum Picked {
     Live(Target),

@@ -15,20 +15,20 @@ mod timers;
 use crate::counters;
 use crate::live::{SessionRef, Target};
 use crate::node::{Node, Receivers};
-use base_types::{Message, PacketId, QoS, WallMs};
+use base_types::{Message, PacketId, QoS, TenantId, WallMs};
 use bytes::BytesMut;
 use conn::{Conn, Frames};
-use inbox_api::{Insert, InsertOutcome, Origin};
+use inbox_api::{InboxReceiver, Insert, InsertOutcome, Origin};
 pub(crate) use mailbox::{Letter, Mailbox};
 use mqtt_codec::ReasonCode;
 use mqtt_session::{Action, Delivery, Event, OpId, PublishOutcome};
 use slab::Slab;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use telemetry::ShardMetrics;
@@ -303,6 +303,7 @@ impl Shard {
                 }
                 continue;
             }
+            let bytes = message.cost();
             let message = Arc::new(message);
             self.deliver_all(now, wall, &message, &mut receivers.live);
             let retain = retained.then(|| self.node.retain.retain(&tenant, Arc::clone(&message)));
@@ -312,27 +313,21 @@ impl Shard {
                 }
                 _ => Origin::None,
             };
-            let insert = (!receivers.inboxes.is_empty() || origin != Origin::None).then(|| {
-                self.node.inbox.insert(Insert {
-                    tenant: tenant.clone(),
-                    message,
-                    receivers: receivers.inboxes.clone(),
-                    origin,
-                })
-            });
-            match (retain, insert) {
-                (None, None) => done.extend(op.map(|op| (op, PublishOutcome::Accepted { receivers: count as u64 }))),
-                (retain, insert) => waiting.push((op, count as u64, retain, insert)),
+            let inserts = self.insert(&tenant, &message, &receivers.inboxes, origin);
+            if retain.is_none() && inserts.is_empty() {
+                done.extend(op.map(|op| (op, PublishOutcome::Accepted { receivers: count as u64 })));
+            } else {
+                self.node.open.enter(bytes);
+                waiting.push((op, bytes, count as u64, retain, inserts));
             }
         }
         drop(receivers);
         if !waiting.is_empty() {
-            self.node.open_publishes.fetch_add(waiting.len(), Ordering::Relaxed);
             let shard = Rc::clone(self);
             tokio::task::spawn_local(async move {
-                for (op, count, retain, insert) in waiting {
-                    let outcome = committed(count, retain, insert).await;
-                    shard.node.open_publishes.fetch_sub(1, Ordering::Relaxed);
+                for (op, bytes, count, retain, inserts) in waiting {
+                    let outcome = committed(count, retain, inserts).await;
+                    shard.node.open.leave(bytes);
                     if op.is_none() && !matches!(outcome, PublishOutcome::Accepted { .. }) {
                         shard.dropped(counters::UNAVAILABLE, 1);
                     }
@@ -349,6 +344,27 @@ impl Shard {
                 self.handle(&mut conn_ref, now, wall, Event::PublishDone(op, outcome), &mut none);
             }
             self.mark_dirty(conn, &mut conn_ref);
+        }
+    }
+
+    /// Queues a message for inboxes: in one command, unless there are very many of them.
+    fn insert(
+        &self,
+        tenant: &TenantId,
+        message: &Arc<Message>,
+        receivers: &[InboxReceiver],
+        mut origin: Origin,
+    ) -> Inserts {
+        let settles_nothing = origin == Origin::None;
+        let mut insert = |receivers: &[InboxReceiver]| {
+            let origin = std::mem::replace(&mut origin, Origin::None);
+            let (tenant, message) = (tenant.clone(), Arc::clone(message));
+            self.node.inbox.insert(Insert { tenant, message, receivers: receivers.to_vec(), origin })
+        };
+        match receivers {
+            [] if settles_nothing => Inserts::new(),
+            few if few.len() <= RECEIVERS_AT_ONCE => std::iter::once(insert(few)).collect(),
+            many => many.chunks(RECEIVERS_AT_ONCE).map(insert).collect(),
         }
     }
 
@@ -486,26 +502,28 @@ impl Shard {
 /// How often a shard looks whether the node is still congested.
 const STALL_CHECK: Duration = Duration::from_millis(1);
 
-async fn committed(
-    count: u64,
-    retain: Option<retain_api::RetainFuture>,
-    insert: Option<inbox_api::InboxFuture<Vec<InsertOutcome>>>,
-) -> PublishOutcome {
-    if let Some(insert) = insert {
+/// Inboxes that one command names.
+const RECEIVERS_AT_ONCE: usize = 16 * 1024;
+
+type Inserts = SmallVec<[inbox_api::InboxFuture<Vec<InsertOutcome>>; 1]>;
+
+async fn committed(count: u64, retain: Option<retain_api::RetainFuture>, inserts: Inserts) -> PublishOutcome {
+    let mut refused = 0;
+    for insert in inserts {
         match insert.await {
             Ok(outcomes) => {
-                let refused =
-                    |o: &InsertOutcome| matches!(o, InsertOutcome::Dropped(inbox_api::DropCause::QueueFullRejected));
-                // Reject is told only when nobody got it (faults.md O06).
-                if !outcomes.is_empty() && outcomes.len() as u64 == count && outcomes.iter().all(refused) {
-                    return PublishOutcome::Refused(ReasonCode::QuotaExceeded);
-                }
+                let full = InsertOutcome::Dropped(inbox_api::DropCause::QueueFullRejected);
+                refused += outcomes.iter().filter(|outcome| **outcome == full).count() as u64;
             }
             Err(error) => {
                 debug!(%error, "a message could not be queued");
                 return PublishOutcome::Failed(ReasonCode::ServerBusy);
             }
         }
+    }
+    // Reject is told only when nobody got it.
+    if refused > 0 && refused == count {
+        return PublishOutcome::Refused(ReasonCode::QuotaExceeded);
     }
     if let Some(retain) = retain {
         match retain.await {

@@ -29,6 +29,8 @@ use tracing::{debug, warn};
 
 /// How long an older connection of a client may take to let go of its session.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(2);
+/// When leaving an inbox is tried again that was unavailable.
+const DETACH_AGAIN: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Makes a connection of a socket.
@@ -514,12 +516,14 @@ impl Shard {
         let claimed = conn.claimed.take();
         let inbox = conn.inbox.take();
         self.later(async move {
+            let mut left = None;
             if let Some((inbox, version)) = inbox {
                 let detach = Detach { inbox, version, expiry_secs, will };
-                match node.inbox.detach(detach).await {
+                match node.inbox.detach(detach.clone()).await {
                     Ok(()) | Err(InboxError::Fenced) => {}
                     Err(error) => {
-                        warn!(%error, "a session could not be detached; it counts as connected until a restart")
+                        warn!(%error, "a session could not be detached; it counts as connected until it can");
+                        left = Some(detach);
                     }
                 }
             }
@@ -527,6 +531,13 @@ impl Shard {
                 node.registry.release(&id, me);
             }
             drop(kicked);
+            // A client that comes back meanwhile fences this. What a stop cuts off, the next start detaches.
+            while let Some(detach) = &left {
+                tokio::time::sleep(DETACH_AGAIN).await;
+                if matches!(node.inbox.detach(detach.clone()).await, Ok(()) | Err(InboxError::Fenced)) {
+                    left = None;
+                }
+            }
         });
     }
 
