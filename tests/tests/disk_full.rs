@@ -244,3 +244,22 @@ fn what_is_queued_is_read_and_acknowledged_while_the_disk_is_full() -> io::Resul
     }
     Ok(())
 }
+
+#[test]
+fn a_session_whose_client_left_while_the_disk_was_full_expires_once_there_is_space() -> io::Result<()> {
+    let Some(disk) = SmallDisk::mount()? else { return Ok(()) };
+    let arguments = vec!["-DMaxSessionExpirySeconds=1".to_owned()];
+    let node = Node::start(NodeSetup { data_dir: Some(disk.data_dir()), arguments, ..NodeSetup::default() })?;
+    let mut client = Client::connect(node.mqtt(), &Connect::persistent(Level::V5, "leaves"))?;
+    client.subscribe("t", 1)?;
+    disk.fill()?;
+    wait_until("the disk is full", LIMIT, || Ok(node.metric("hermod_disk_writable")? == 0.0))?;
+    client.disconnect()?;
+    // Until the node has given up once.
+    wait_until("it says so", LIMIT, || Ok(node.log().contains("could not be detached")))?;
+    disk.free()?;
+    wait_until("the session is gone", LIMIT, || {
+        let connected = node.metric("hermod_sessions{state=\"connected\"}")?;
+        Ok(connected == 0.0 && node.metric("hermod_sessions{state=\"disconnected\"}")? == 0.0)
+    })
+}
