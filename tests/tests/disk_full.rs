@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -262,4 +262,33 @@ fn a_session_whose_client_left_while_the_disk_was_full_expires_once_there_is_spa
         let connected = node.metric("hermod_sessions{state=\"connected\"}")?;
         Ok(connected == 0.0 && node.metric("hermod_sessions{state=\"disconnected\"}")? == 0.0)
     })
+}
+
+#[test]
+fn a_node_stops_in_order_on_a_full_disk_and_loses_nothing() -> io::Result<()> {
+    let Some(disk) = SmallDisk::mount()? else { return Ok(()) };
+    let mut node = start(&disk.data_dir())?;
+    let me = Connect::persistent(Level::V5, "stays");
+    let mut client = Client::connect(node.mqtt(), &me)?;
+    client.subscribe("t", 1)?;
+    client.be_silent();
+    let mut publisher = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "publisher"))?;
+    for number in 0..100 {
+        assert_eq!(publisher.publish("t", &number.to_string(), 1, false)?, 0);
+    }
+    disk.fill()?;
+    wait_until("the disk is full", LIMIT, || Ok(node.metric("hermod_disk_writable")? == 0.0))?;
+    let start = Instant::now();
+    let status = node.daemon().terminate(LIMIT)?;
+    assert!(status.success(), "{status}");
+    assert!(start.elapsed() < Duration::from_secs(6), "it took {:?} to stop", start.elapsed());
+    assert_eq!(client.closed()?, Some(0x8b));
+    disk.free()?;
+    node.restart()?;
+    let mut client = Client::connect(node.mqtt(), &me)?;
+    assert!(client.session_present());
+    for number in 0..100 {
+        assert_eq!(client.message()?.payload, number.to_string());
+    }
+    Ok(())
 }
