@@ -2,8 +2,8 @@ use super::{Batch, Engine, Feed, Sync};
 use base_kv_api::{KvError, KvRead, Visit};
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Direction, IngestExternalFileOptions,
-    IteratorMode, LogLevel, Options, ReadOptions, Snapshot, SstFileWriter, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode,
+    IngestExternalFileOptions, LogLevel, Options, ReadOptions, Snapshot, SstFileWriter, WriteBatch, WriteOptions,
 };
 use std::ops::Range;
 use std::path::Path;
@@ -93,17 +93,21 @@ impl Batch for WriteBatch {
 }
 
 /// Visits with an iterator whose bounds keep it from running through tombstones outside of them.
-fn scan<'a, I>(iter: I, visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit) -> Result<(), KvError>
-where
-    I: Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>> + 'a,
-{
-    for pair in iter {
-        let (key, value) = pair.map_err(failed("scan"))?;
-        if visit(&key, &value) == Visit::Enough {
-            break;
+/// Visits the pairs where they lie: the iterator lends its keys and values, nothing is copied.
+fn scan(
+    mut iter: DBRawIteratorWithThreadMode<'_, DB>,
+    start: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+) -> Result<(), KvError> {
+    iter.seek(start);
+    while let Some((key, value)) = iter.item() {
+        if visit(key, value) == Visit::Enough {
+            return Ok(());
         }
+        iter.next();
     }
-    Ok(())
+    // An iterator ends at the last pair, and at an error.
+    iter.status().map_err(failed("scan"))
 }
 
 fn bounded(keys: &Range<&[u8]>) -> ReadOptions {
@@ -124,8 +128,7 @@ impl KvRead for View<'_> {
         if keys.start >= keys.end {
             return Ok(());
         }
-        let start = IteratorMode::From(keys.start, Direction::Forward);
-        scan(self.0.iterator_opt(start, bounded(&keys)), visit)
+        scan(self.0.raw_iterator_opt(bounded(&keys)), keys.start, visit)
     }
 }
 
@@ -150,8 +153,7 @@ impl Engine for RocksEngine {
         if keys.start >= keys.end {
             return Ok(());
         }
-        let start = IteratorMode::From(keys.start, Direction::Forward);
-        scan(self.db.iterator_opt(start, bounded(&keys)), visit)
+        scan(self.db.raw_iterator_opt(bounded(&keys)), keys.start, visit)
     }
 
     fn view(&self, with: &mut dyn FnMut(&dyn KvRead) -> Result<(), KvError>) -> Result<(), KvError> {
