@@ -47,7 +47,7 @@ log="$cache/build.log"
 (cd "$scratch" && env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_TARGET_DIR="$scratch/target" cargo build --release) > "$log" 2>&1 &
 build=$!
 while kill -0 "$build" 2>/dev/null; do
-  objects=$(find "$scratch/target" -path '*librocksdb-sys*' -name '*.o' 2>/dev/null | wc -l)
+  objects=$({ find "$scratch/target" -path '*librocksdb-sys*' -name '*.o' 2>/dev/null || true; } | wc -l)
   printf '\r  %s of about 345 files' "$objects" >&2
   sleep 5 || true
 done
