@@ -261,8 +261,13 @@ impl Shard {
             self.dropped(counters::SLOW_RECEIVER, 1);
             return;
         }
+        let message = if target.qos > QoS::AtMostOnce && conn_ref.session.would_queue() {
+            frames.detached(message)
+        } else {
+            Arc::clone(message)
+        };
         let delivery = Delivery {
-            message: Arc::clone(message),
+            message,
             qos: target.qos,
             retain: target.retain,
             subscription_identifiers: target.identifiers.into_vec(),

@@ -5,7 +5,7 @@ use super::{Published, READ_BYTES, Shard};
 use crate::counters;
 use crate::listener::ConnectionPermit;
 use crate::live::SessionRef;
-use base_types::{PacketId, QoS, TenantId, WallMs};
+use base_types::{Message, PacketId, QoS, TenantId, WallMs};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use inbox_api::{InboxId, SessionVersion};
@@ -92,6 +92,7 @@ pub(super) struct Frames {
     wanted: bool,
     old: Option<Bytes>,
     v5: Option<Bytes>,
+    detached: Option<Arc<Message>>,
 }
 
 /// One PUBLISH on its way out, as [`Action::Deliver`] names it.
@@ -105,7 +106,12 @@ struct Sending {
 impl Frames {
     /// For so many receivers.
     pub(super) fn new(receivers: usize) -> Self {
-        Self { wanted: receivers > 2, old: None, v5: None }
+        Self { wanted: receivers > 2, old: None, v5: None, detached: None }
+    }
+
+    /// The message in memory of its own, for whoever keeps it: a small message would keep a whole read buffer alive.
+    pub(super) fn detached(&mut self, message: &Arc<Message>) -> Arc<Message> {
+        Arc::clone(self.detached.get_or_insert_with(|| Arc::new(message.detached())))
     }
 }
 

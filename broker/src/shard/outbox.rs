@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 
-/// Payloads from this size on are sent from where they lie instead of being copied behind their header.
-pub(crate) const SHARE_FROM: usize = 4 * 1024;
+/// Payloads from this size on are sent from where they lie instead of being copied behind their header. A smaller one would keep too
+/// much of the buffer alive that it was read into.
+pub(crate) const SHARE_FROM: usize = 16 * 1024;
 
 /// How many written-out buffers a shard keeps for the next writers, and how large each may be.
 const SPARE: usize = 16;

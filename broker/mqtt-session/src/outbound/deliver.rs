@@ -178,6 +178,12 @@ impl Session {
 }
 
 impl Session {
+    /// Whether a live message of QoS 1 or 2 would wait now. What waits should not keep alive the buffer that it was read into.
+    #[must_use]
+    pub fn would_queue(&self) -> bool {
+        self.inbox.is_none() && !(self.queue.is_empty() && self.window.admits(self.window.next()))
+    }
+
     /// How many more live messages of QoS 1 or 2 can be taken before one must be dropped: what reads retained messages page by page
     /// asks before each page. Sessions with an inbox answer 0.
     #[must_use]
