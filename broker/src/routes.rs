@@ -1,7 +1,8 @@
 //! The routes of this node's live sessions: one for each filter that somebody here subscribed to.
 //!
 //! Changes are queued while the table of live subscriptions is locked, so their order is the table's, and made in rounds: while one
-//! round commits, the next gathers. What waits is bounded by the SUBSCRIBEs and UNSUBSCRIBEs that wait for it.
+//! round commits, the next gathers. What waits is bounded by the SUBSCRIBEs and UNSUBSCRIBEs that wait
+//! for it, and by the sessions that ended since the round began.
 
 use base_types::{NodeIncarnation, SubscriptionFilter, TenantId};
 use dist_api::{DistError, DistService, Receiver, Route};

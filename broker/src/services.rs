@@ -1,5 +1,6 @@
 //! What the node does beside serving connections: wills, ended sessions, expiry, `$SYS`.
 
+use crate::counters;
 use crate::live::Target;
 use crate::node::{Node, Receivers};
 use crate::shard::Letter;
@@ -7,6 +8,7 @@ use base_types::{ClientId, Incarnation, Message, QoS, SubscriptionFilter, Subscr
 use bytes::Bytes;
 use dist_api::{Receiver, Route};
 use inbox_api::{InboxError, InboxId, InboxListener, Insert, InsertOutcome, Origin, PendingWill, SessionVersion};
+use retain_api::RetainError;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -139,10 +141,17 @@ async fn publish_will(
         node.receivers(&inbox.tenant, &message, None, &live, receivers);
     }
     let mut live: Vec<Target> = std::mem::take(&mut receivers.live);
-    if message.retain
-        && let Err(error) = node.retain.retain(&inbox.tenant, Arc::clone(&message)).await
-    {
-        warn!(client = %inbox.client, %error, "a will could not be retained");
+    if message.retain {
+        match node.retain.retain(&inbox.tenant, Arc::clone(&message)).await {
+            Ok(()) => {}
+            // It would be refused again and again: its subscribers get it all the same.
+            Err(error @ RetainError::TooMany { .. }) => {
+                node.metrics.node().dropped.inc(counters::UNAVAILABLE);
+                warn!(client = %inbox.client, %error, "a will could not be retained");
+            }
+            // Not settled yet, so it is told again.
+            Err(error) => return Err(InboxError::Unavailable { cause: error.to_string() }),
+        }
     }
     let insert = Insert {
         tenant: inbox.tenant.clone(),

@@ -590,7 +590,7 @@ fn inbox_route(
     }
 }
 
-/// The retained messages that a new subscription gets (5.0 §3.8.3.1); shared ones get none [MQTT-3.8.4-... §4.8.2].
+/// The retained messages that a new subscription gets (5.0 §3.8.3.1). Shared ones get none.
 fn cursor(filter: SubscriptionFilter, options: SubscriptionOptions, existed: bool) -> Option<Cursor> {
     let wanted = match options.retain_handling {
         RetainHandling::Send => true,
