@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["base-types", "base2histogram"],
     &[
-        "base-cluster",
         "base-kv-api",
+        "base-rpc",
         "dist-api",
         "inbox-api",
         "mqtt-codec",
@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
         "telemetry",
         "topic-trie",
     ],
-    &["dist-worker", "inbox-store", "mqtt-auth", "mqtt-session", "retain-store"],
+    &["base-cluster", "dist-worker", "inbox-store", "mqtt-auth", "mqtt-session", "retain-store"],
     &["base-kv", "node-config"],
     &["hermod"],
     &["hermod-tests"],
