@@ -2,6 +2,7 @@
 
 use base_types::{ClientId, Incarnation, Message, NodeId, NodeIncarnation, QoS, TenantId, TopicName, WallMs};
 use bytes::Bytes;
+use bytestring::ByteString;
 use inbox_api::{Attach, FullPolicy, InboxId, InboxReceiver, Insert, Origin, PendingWill, QueueLimits};
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub(crate) fn attach(name: &str, expiry_secs: u32) -> Attach {
         inbox: inbox(name),
         clean_start: false,
         expiry_secs,
-        owner: "".into(),
+        owner: "ann".into(),
         node: RUN,
         will: None,
         limits: LIMITS,
@@ -45,7 +46,7 @@ pub(crate) fn message(payload: &[u8]) -> Message {
 }
 
 pub(crate) fn will(delay_secs: u32) -> PendingWill {
-    PendingWill { message: Arc::new(message(b"will")), delay_secs, expiry_secs: None }
+    PendingWill { message: Arc::new(message(b"will")), delay_secs, expiry_secs: None, owner: ByteString::new() }
 }
 
 pub(crate) fn to(name: &str, incarnation: u64) -> InboxReceiver {

@@ -2,6 +2,7 @@ use crate::Settings;
 use crate::reason::Fault;
 use base_types::{ClientId, Message};
 use bytes::Bytes;
+use bytestring::ByteString;
 use inbox_api::PendingWill;
 use mqtt_codec::{ReasonCode, Will};
 use std::sync::Arc;
@@ -39,5 +40,6 @@ pub(crate) fn accept(will: &Will, client: &ClientId, settings: &Settings) -> Res
         }),
         delay_secs: will.delay_interval,
         expiry_secs: will.message_expiry_interval,
+        owner: ByteString::new(),
     })
 }

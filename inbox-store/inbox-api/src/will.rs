@@ -1,4 +1,5 @@
 use base_types::Message;
+use bytestring::ByteString;
 use std::sync::Arc;
 
 /// A will as the inbox keeps it (MQTT 5.0 §3.1.2.5).
@@ -10,6 +11,9 @@ pub struct PendingWill {
     pub delay_secs: u32,
     /// Seconds that the message lives once published.
     pub expiry_secs: Option<u32>,
+    /// Whose right to publish is asked for when it fires: told with a will that is due, the [`crate::Attach::owner`] that set it; not
+    /// looked at before.
+    pub owner: ByteString,
 }
 
 /// What becomes of a will when the connection ends.

@@ -1,5 +1,5 @@
 //! A will. Layout: `kind(1) incarnation(8) attach(8)` →
-//! `format(1) due(varint, 0: the connection lives) delay_secs [expiry_secs + 1 or 0] tenant client message…`.
+//! `format(1) due(varint, 0: the connection lives) tenant client owner delay_secs [expiry_secs + 1 or 0] message…`; format 1 had no owner.
 //!
 //! It is a key of its own, so that it outlives the connection that set it, and the inbox. Those that are due, and when, is also
 //! kept in memory: a leader finds them again after a restart by reading these keys, without keys ordered by time.
@@ -9,10 +9,12 @@ use super::{KeyKind, numbered, read_numbered};
 use base_types::wire::{Reader, WireError, put_prefixed, put_varint};
 use base_types::{Message, WallMs};
 use bytes::{BufMut, Bytes};
+use bytestring::ByteString;
 use inbox_api::{InboxId, PendingWill, SessionVersion};
 use std::sync::Arc;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const WITHOUT_OWNER: u8 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WillRecord {
@@ -44,31 +46,33 @@ pub(crate) fn decode_will(r: &mut Reader) -> Result<PendingWill, WireError> {
         0 => None,
         n => Some(u32::try_from(n - 1).map_err(|_| WireError::Invalid { what: "a message expiry", value: n })?),
     };
-    Ok(PendingWill { message: Arc::new(Message::decode(r.prefixed()?)?), delay_secs, expiry_secs })
+    Ok(PendingWill { message: Arc::new(Message::decode(r.prefixed()?)?), delay_secs, expiry_secs, owner: ByteString::new() })
 }
 
-pub(crate) fn encode(id: &InboxId, due: Option<WallMs>, will: &PendingWill) -> Vec<u8> {
+pub(crate) fn encode(id: &InboxId, owner: &ByteString, due: Option<WallMs>, will: &PendingWill) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + will.message.encoded_len_max());
     out.put_u8(FORMAT);
     put_varint(&mut out, due.map_or(0, |at| at.0.max(1)));
     put_prefixed(&mut out, id.tenant.as_str().as_bytes());
     put_prefixed(&mut out, id.client.as_str().as_bytes());
+    put_prefixed(&mut out, owner.as_bytes());
     encode_will(will, &mut out);
     out
 }
 
 pub(crate) fn decode(value: Bytes) -> Result<WillRecord, WireError> {
     let mut r = Reader::new(value);
-    match r.u8()? {
-        FORMAT => {}
-        other => return Err(WireError::UnknownFormat(other)),
+    let format = r.u8()?;
+    if !matches!(format, FORMAT | WITHOUT_OWNER) {
+        return Err(WireError::UnknownFormat(format));
     }
     let due = match r.varint()? {
         0 => None,
         at => Some(WallMs(at)),
     };
     let id = InboxId { tenant: tenant_id(r.prefixed()?)?, client: client_id(r.prefixed()?)? };
-    let will = decode_will(&mut r)?;
+    let owner = if format == FORMAT { r.text("owner")? } else { ByteString::new() };
+    let will = PendingWill { owner, ..decode_will(&mut r)? };
     r.finish()?;
     Ok(WillRecord { id, due, will })
 }
@@ -82,6 +86,7 @@ mod tests {
     proptest! {
         #[test]
         fn wills_round_trip(due in prop::option::of(1u64..), delay_secs in any::<u32>(), expiry_secs in any::<Option<u32>>(),
+                            owner in ".{0,20}",
                             payload in prop::collection::vec(any::<u8>(), 0..50)) {
             let message = Message {
                 topic: TopicName::new("a/b").unwrap(),
@@ -95,9 +100,9 @@ mod tests {
             let record = WillRecord {
                 id: InboxId { tenant: TenantId::default(), client: ClientId::new("c").unwrap() },
                 due: due.map(WallMs),
-                will: PendingWill { message: Arc::new(message), delay_secs, expiry_secs },
+                will: PendingWill { message: Arc::new(message), delay_secs, expiry_secs, owner: owner.into() },
             };
-            prop_assert_eq!(decode(encode(&record.id, record.due, &record.will).into()), Ok(record));
+            prop_assert_eq!(decode(encode(&record.id, &record.will.owner, record.due, &record.will).into()), Ok(record));
         }
     }
 }

@@ -51,7 +51,7 @@ impl State {
             will_delay: attach.will.as_ref().map(|will| will.delay_secs),
         };
         if let Some(pending) = &attach.will {
-            space.put(&will::key(version), &will::encode(&attach.inbox, None, pending));
+            space.put(&will::key(version), &will::encode(&attach.inbox, &attach.owner, None, pending));
         }
         let inbox = match self.inboxes.get_mut(&version.incarnation) {
             Some(inbox) => {
@@ -353,7 +353,7 @@ impl State {
         if let Some(waiting) = waiting {
             self.timers.remove(&(waiting.tell_at, Timer::Will(version)));
         }
-        space.put(&will::key(version), &will::encode(&record.id, Some(due), &record.will));
+        space.put(&will::key(version), &will::encode(&record.id, &record.will.owner, Some(due), &record.will));
         let id = match self.inboxes.get(&version.incarnation) {
             Some(inbox) => inbox.id.clone(),
             None => Arc::new(record.id),

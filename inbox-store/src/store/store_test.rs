@@ -32,6 +32,7 @@ impl InboxListener for Listener {
 
     fn will_due(&self, inbox: &InboxId, version: SessionVersion, will: PendingWill) {
         assert_eq!(&will.message.payload[..], b"will");
+        assert_eq!(will.owner, "ann", "whoever attached");
         self.0.lock().push(Told::Will(inbox.clone(), version));
     }
 
