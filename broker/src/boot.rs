@@ -160,6 +160,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         clock,
         settings: Arc::new(settings),
         connect_bytes_max: server.max_connect_bytes,
+        packet_timeout: Duration::from_secs(u64::from(server.packet_timeout_sec)),
         authenticator: access.clone(),
         authorizer: access.clone(),
         subscribe_denied: match config.auth.sub_ack_denied_code {

@@ -19,6 +19,9 @@ pub(crate) const GROUP_FANOUT: &str = "group_fanout";
 /// The message matched more inboxes than `MaxPersistentFanout`, or more bytes than `MaxPersistentFanoutBytes`.
 pub(crate) const PERSISTENT_FANOUT: &str = "persistent_fanout";
 
+/// The rest of a packet did not come in time: why a connection ended.
+pub(crate) const PACKET_TIMEOUT: &str = "packet_timeout";
+
 pub(crate) fn drop_cause(reason: DropReason) -> &'static str {
     match reason {
         DropReason::PacketTooLarge => "packet_too_large",

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use telemetry::Metrics;
 
 /// What all shards and services of a node share.
@@ -23,6 +24,8 @@ pub(crate) struct Node {
     pub(crate) settings: Arc<Settings>,
     /// The largest CONNECT, in bytes: what a stranger can make us hold.
     pub(crate) connect_bytes_max: u32,
+    /// How long a packet may take from its first bytes to its last.
+    pub(crate) packet_timeout: Duration,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     /// What a client is told about a filter that it may not subscribe to.

@@ -463,12 +463,16 @@ impl Shard {
             while let Some(session) = self.timers.due(now) {
                 let Some(conn) = self.find(session) else { continue };
                 let mut conn_ref = conn.borrow_mut();
-                conn_ref.scheduled = None;
+                conn_ref.called(now);
                 let stuck = conn_ref.is_stuck(now);
+                let late = conn_ref.is_packet_late(now);
                 drop(conn_ref);
                 if stuck {
                     debug!(session = ?session, "closing a connection that took nothing for too long");
                     conn.borrow_mut().abort();
+                } else if late {
+                    let event = conn.borrow_mut().packet_is_late();
+                    self.event_on(&conn, event);
                 } else if conn.borrow().session_deadline().is_some_and(|at| at <= now) {
                     self.event_on(&conn, Event::Timeout);
                 }
@@ -490,6 +494,9 @@ impl Shard {
             && conn.scheduled.is_none_or(|scheduled| at < scheduled)
         {
             conn.scheduled = Some(at);
+            self.timers.set(at, Some(conn.me));
+        }
+        if let Some(at) = conn.packet_call() {
             self.timers.set(at, Some(conn.me));
         }
     }

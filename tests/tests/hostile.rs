@@ -255,6 +255,63 @@ fn a_claimed_length_is_judged_by_the_header_alone_and_reserves_nothing() -> io::
 }
 
 #[test]
+fn a_packet_that_does_not_come_to_its_end_in_time_ends_its_connection() -> io::Result<()> {
+    let mut scene = Scene::new("packetTimeoutSec: 1", &[])?;
+    for level in BOTH {
+        let bytes = publish_raw(level, b"t", &[b'x'; 1000]);
+        let told = (level == Level::V5).then_some(0x83);
+        let endless = Connect { keep_alive: 0, ..Connect::clean(level, "stops") };
+        let mut stops = Client::connect(scene.to(), &endless)?;
+        let start = Instant::now();
+        stops.send(&bytes[..500])?;
+        assert_eq!(stops.closed()?, told);
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(950) && took < Duration::from_secs(5), "closed after {took:?}");
+        // That bytes trickle in is no excuse.
+        let mut trickles = Client::connect(scene.to(), &Connect { client_id: "trickles", ..endless })?;
+        let mut bytes = bytes.into_iter();
+        wait_until("a packet that trickles in is given up", LIMIT, || {
+            let byte = bytes.next().ok_or_else(|| io::Error::other("it went through"))?;
+            Ok(trickles.send(&[byte]).is_err())
+        })?;
+    }
+    wait_until("they are counted", LIMIT, || {
+        Ok(scene.node.metric("hermod_disconnects_total{cause=\"packet_timeout\"}")? == 4.0)
+    })?;
+    scene.all_is_well("packets without an end")
+}
+
+#[test]
+fn each_packet_that_comes_in_pieces_has_its_own_time_and_none_is_needed_between_packets() -> io::Result<()> {
+    let scene = Scene::new("packetTimeoutSec: 1", &[])?;
+    let mut stream = raw(scene.to())?;
+    let (mut connect, mut answer) = (Vec::new(), [0; 4]);
+    wire::connect(&mut connect, &Connect { keep_alive: 0, ..Connect::clean(Level::V4, "slow") });
+    stream.write_all(&connect)?;
+    stream.read_exact(&mut answer)?;
+    let bytes = publish_raw(Level::V4, b"t", &[b'x'; 1000]);
+    // Nothing comes for so long: that is what paces the pieces.
+    let quiet = |stream: &mut TcpStream, for_millis| {
+        stream.set_read_timeout(Some(Duration::from_millis(for_millis)))?;
+        assert!(stream.read(&mut [0; 4]).is_err(), "the connection ended");
+        stream.set_read_timeout(Some(LIMIT))
+    };
+    // The end of each packet comes with the beginning of the next.
+    stream.write_all(&bytes[..500])?;
+    for _ in 0..4 {
+        quiet(&mut stream, 500)?;
+        stream.write_all(&[&bytes[500..], &bytes[..500]].concat())?;
+        stream.read_exact(&mut answer)?;
+        assert_eq!(answer, [0x40, 2, 0, 9]);
+    }
+    stream.write_all(&bytes[500..])?;
+    stream.read_exact(&mut answer)?;
+    quiet(&mut stream, 2500)?;
+    stream.write_all(&bytes)?;
+    stream.read_exact(&mut answer)
+}
+
+#[test]
 fn lengths_that_are_too_long_or_not_minimal_are_malformed() -> io::Result<()> {
     let mut scene = Scene::new("", &[])?;
     let lengths: [(&str, &[u8]); 4] = [

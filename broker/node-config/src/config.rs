@@ -50,6 +50,8 @@ section! {
         wss: Listener = Listener::new(ListenerKind::Wss, false, 8443), "wssListener";
         /// Seconds from accept to a complete CONNECT; TLS, PROXY header and HTTP upgrade included.
         conn_timeout_sec: u16 = 10, "connTimeoutSec" in 1..=300;
+        /// Seconds from the first bytes of a packet to its last; then its connection is closed.
+        packet_timeout_sec: u16 = 20, "packetTimeoutSec" in 1..=3600;
         /// New connections accepted per second, all listeners together; others wait in the kernel's queue.
         max_conn_per_sec: u32 = 2000, "maxConnPerSec" in 1..=1_000_000;
         /// Connections at the same time; others are closed at once. 0: as many as the file descriptor limit leaves.

@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use inbox_api::{InboxId, SessionVersion};
 use mqtt_auth::{Authorizer, ConnectInfo, Permissions, Principal};
-use mqtt_codec::{Decoder, Packet, PublishParts, Role, Version, encode};
-use mqtt_session::{Action, Alias, CloseReason, Delivery, Event, Session};
+use mqtt_codec::{Decoder, Packet, PublishParts, ReasonCode, Role, Version, encode};
+use mqtt_session::{Action, Alias, Delivery, Event, Session};
 use mqtt_transport::{Peer, Transport};
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
@@ -48,6 +48,10 @@ pub(crate) struct Conn {
     pub(super) kicked: Vec<oneshot::Sender<()>>,
     pub(super) dirty: bool,
     pub(super) scheduled: Option<Instant>,
+    /// By when the packet that `inbound` begins with must be there whole.
+    packet_due: Option<Instant>,
+    /// When the timers call for it: one call at a time, however many packets come in pieces.
+    packet_call: Option<Instant>,
     pub(super) peer: Arc<Peer>,
     transport: Transport,
     decoder: Decoder,
@@ -63,8 +67,8 @@ pub(crate) struct Conn {
     reading: Throttle,
     writing: Throttle,
     phase: Phase,
-    /// Why it ended, once it did.
-    ended: Option<CloseReason>,
+    /// The cause that its end is counted under, once it is known.
+    ended: Option<&'static str>,
     _permit: ConnectionPermit,
 }
 
@@ -139,6 +143,8 @@ impl Conn {
             kicked: Vec::new(),
             dirty: false,
             scheduled: None,
+            packet_due: None,
+            packet_call: None,
             peer: Arc::new(peer),
             transport,
             decoder: Decoder::new(Role::Server, packet_bytes_max),
@@ -195,6 +201,43 @@ impl Conn {
             Phase::Lingering(until) => until <= now,
             _ => self.blocked_since.is_some_and(|since| since + STUCK_AFTER <= now),
         }
+    }
+
+    /// Notes what is left of a read: the beginning of a packet must be followed by its end. Each packet has its own time.
+    fn await_rest(&mut self, bytes: usize, packets: bool, now: Instant, limit: Duration) {
+        let reads_on = self.is_open() && !self.session.inbound_paused();
+        self.packet_due = match self.packet_due {
+            _ if bytes == 0 || !reads_on => None,
+            Some(due) if !packets => Some(due),
+            _ => now.checked_add(limit),
+        };
+    }
+
+    pub(super) fn is_packet_late(&self, now: Instant) -> bool {
+        self.is_open() && self.packet_due.is_some_and(|due| due <= now)
+    }
+
+    /// Takes note of a call by the timers, and tells for when the next one is to be ordered for the packet that is under way.
+    pub(super) fn called(&mut self, now: Instant) {
+        self.scheduled = self.scheduled.filter(|at| *at > now);
+        self.packet_call = self.packet_call.filter(|at| *at > now);
+    }
+
+    /// When to be called for the packet that is under way, if that was not ordered yet.
+    pub(super) fn packet_call(&mut self) -> Option<Instant> {
+        if self.packet_call.is_some() || self.packet_due.is_none() {
+            return None;
+        }
+        self.packet_call = self.packet_due;
+        self.packet_due
+    }
+
+    /// The packet that is under way did not come in time.
+    pub(super) fn packet_is_late(&mut self) -> Event {
+        self.packet_due = None;
+        self.ended = Some(counters::PACKET_TIMEOUT);
+        let detail = "the rest of a packet did not come in time".to_owned();
+        Event::Malformed { reason: ReasonCode::ImplementationSpecificError, detail }
     }
 
     /// Gives the transport up without another word.
@@ -369,10 +412,15 @@ impl Shard {
                 Phase::Gone => return Poll::Ready(()),
             }
             conn_ref.paused = conn_ref.session.inbound_paused();
-            if conn_ref.paused || conn_ref.reading.wait(now).is_some() {
+            if conn_ref.paused {
+                conn_ref.packet_due = None;
+                return Poll::Pending;
+            }
+            if conn_ref.reading.wait(now).is_some() {
                 return Poll::Pending;
             }
             if self.node.is_congested() {
+                conn_ref.packet_due = None;
                 drop(conn_ref);
                 self.stall(cx.waker());
                 return Poll::Pending;
@@ -437,8 +485,10 @@ impl Shard {
             Poll::Ready(Ok(n)) if n > 0 => {
                 self.metrics.reads.inc();
                 self.metrics.bytes_received.add(n as u64);
-                conn.reading.moved(now, n, self.node.settings.in_bound_band_width);
+                let held = conn.reading.moved(now, n, self.node.settings.in_bound_band_width);
                 self.decode(conn, &mut buffer, now, wall, published);
+                // What we make it wait is not its fault.
+                conn.packet_due = conn.packet_due.and_then(|due| due.checked_add(held));
             }
             Poll::Ready(result) => {
                 if let Err(error) = result {
@@ -477,9 +527,11 @@ impl Shard {
         wall: WallMs,
         published: &mut Vec<Published>,
     ) {
+        let mut packets = false;
         while conn.is_open() && !conn.session.inbound_paused() {
             match conn.decoder.decode(bytes) {
                 Ok(Some(packet)) => {
+                    packets = true;
                     self.metrics.packets_received[counters::kind(&packet)].inc();
                     if let Packet::Publish(publish) = &packet {
                         self.metrics.messages_received[publish.qos].inc();
@@ -490,7 +542,7 @@ impl Shard {
                     }
                     self.handle(conn, now, wall, Event::Packet(packet), published);
                 }
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(error) => {
                     // A CONNECT that names its version is answered in it, whatever is wrong behind.
                     if let Some(version) = conn.decoder.version() {
@@ -505,6 +557,7 @@ impl Shard {
         if !conn.is_open() {
             bytes.clear();
         }
+        conn.await_rest(bytes.len(), packets, now, self.node.packet_timeout);
     }
 
     /// Gives one event to a session and does what it wants, until it wants nothing more.
@@ -603,7 +656,7 @@ impl Shard {
                     Action::Dropped { cause, count } => self.dropped(counters::drop_cause(cause), count),
                     Action::Close(reason) => {
                         debug!(client = ?conn.session.client_id(), peer = %conn.peer.addr, ?reason, "connection closes");
-                        conn.ended = Some(reason);
+                        conn.ended.get_or_insert(counters::close_cause(&reason));
                         conn.phase = Phase::Closing;
                     }
                 }
@@ -619,7 +672,7 @@ impl Shard {
         let (now, wall) = self.now();
         // A transport that was given up never told the session.
         self.handle(&mut conn_ref, now, wall, Event::TransportClosed, &mut Vec::new());
-        let cause = conn_ref.ended.as_ref().map_or("transport_closed", counters::close_cause);
+        let cause = conn_ref.ended.unwrap_or("transport_closed");
         self.metrics.connections[counters::layer(conn_ref.peer.kind)].dec();
         let node = self.node.metrics.node();
         match conn_ref.admitted {

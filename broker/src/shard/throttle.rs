@@ -8,14 +8,15 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Notes a transfer. `bytes_per_sec` 0: no limit.
-    pub(super) fn moved(&mut self, now: Instant, bytes: usize, bytes_per_sec: u64) {
+    /// Notes a transfer and tells how much later the next one may start for it. `bytes_per_sec` 0: no limit.
+    pub(super) fn moved(&mut self, now: Instant, bytes: usize, bytes_per_sec: u64) -> Duration {
         if bytes_per_sec == 0 || bytes == 0 {
-            return;
+            return Duration::ZERO;
         }
         #[allow(clippy::cast_precision_loss, reason = "a rate")]
         let takes = Duration::from_secs_f64(bytes as f64 / bytes_per_sec as f64);
         self.until = Some(self.until.map_or(now, |until| until.max(now)) + takes);
+        takes
     }
 
     /// Whether there is a limit and something was moved.
