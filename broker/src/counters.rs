@@ -7,6 +7,8 @@ use telemetry::{Layer, PacketKind, ProtocolVersion};
 
 /// The client has no right to it.
 pub(crate) const NOT_AUTHORIZED: &str = "not_authorized";
+/// The will's client has no right to publish it any more; counted once, whoever subscribed.
+pub(crate) const WILL_NOT_AUTHORIZED: &str = "will_not_authorized";
 /// The receiver takes QoS 0 messages too slowly.
 pub(crate) const SLOW_RECEIVER: &str = "slow_receiver";
 

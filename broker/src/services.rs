@@ -8,6 +8,7 @@ use base_types::{ClientId, Incarnation, Message, QoS, SubscriptionFilter, Subscr
 use bytes::Bytes;
 use dist_api::{Receiver, Route};
 use inbox_api::{InboxError, InboxId, InboxListener, Insert, InsertOutcome, Origin, PendingWill, SessionVersion};
+use mqtt_auth::Principal;
 use retain_api::RetainError;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use telemetry::SysTopics;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// How many wills and ended sessions may wait to be looked at. A will that finds no place is told again; the routes of an ended session
 /// that finds none are found by the next sweep.
@@ -134,6 +135,14 @@ async fn publish_will(
     will: &PendingWill,
     receivers: &mut Receivers,
 ) -> Result<(), InboxError> {
+    if !may_publish(node, inbox, will) {
+        node.metrics.node().denied.inc(if will.message.retain { "retain" } else { "publish" });
+        node.metrics.node().dropped.inc(counters::WILL_NOT_AUTHORIZED);
+        info!(client = %inbox.client, topic = ?will.message.topic.as_str(), "a will was dropped: its client may not publish it any more");
+        let origin = Origin::Will { inbox: inbox.clone(), version };
+        let (tenant, message) = (inbox.tenant.clone(), Arc::clone(&will.message));
+        return node.inbox.insert(Insert { tenant, message, receivers: Vec::new(), origin }).await.map(drop);
+    }
     let expires_at = will.expiry_secs.map(|secs| node.clock.wall().plus_secs(u64::from(secs)));
     let message = Arc::new(Message { expires_at, ..(*will.message).clone() });
     {
@@ -165,6 +174,14 @@ async fn publish_will(
         node.deliver_from_outside(&message, &mut live);
     }
     Ok(())
+}
+
+/// A will was allowed at CONNECT; what counts when it fires is what its client may do then.
+fn may_publish(node: &Node, inbox: &InboxId, will: &PendingWill) -> bool {
+    let user = (!will.owner.is_empty()).then(|| will.owner.clone());
+    let principal = Principal { tenant: inbox.tenant.clone(), user, client: inbox.client.clone() };
+    let rights = node.authorizer.permissions(&principal);
+    rights.may_connect() && rights.may_publish(&will.message.topic, will.message.retain)
 }
 
 /// Removes the routes of sessions that ended.

@@ -1,7 +1,7 @@
 //! Users and rules.
 
-use hermod_tests::wire::{Connect, Level};
-use hermod_tests::{Client, Node, NodeSetup, hermod};
+use hermod_tests::wire::{Connect, Level, Will};
+use hermod_tests::{Client, Node, NodeSetup, hermod, wait_until};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -104,5 +104,49 @@ fn a_changed_file_counts_without_a_restart_and_a_broken_one_does_not() -> io::Re
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(granted("more/x")?, "the rules before it hold");
+    Ok(())
+}
+
+#[test]
+fn a_will_is_dropped_and_counted_when_its_client_may_not_publish_it_any_more() -> io::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let directory = TempDir::new()?;
+    let mut node = node(&directory)?;
+    let (users, rules) = (directory.path().join("users.txt"), directory.path().join("acl.yml"));
+    let dropped = "hermod_messages_dropped_total{cause=\"will_not_authorized\"}";
+    fn mortal<'a>(name: &'a str, topic: &'a str, delay: u32) -> Connect<'a> {
+        let will = Some(Will { topic, payload: topic, delay });
+        Connect { will, clean: false, session_expiry: 60, ..named(Level::V5, name, name) }
+    }
+    let mut watcher =
+        Client::connect(node.mqtt(), &Connect { client_id: "watcher", ..named(Level::V5, "ann", "ann") })?;
+    watcher.subscribe("devices/#", 1)?;
+    let forbidden = mortal("dev-1", "devices/dev-2/will", 0);
+    assert_eq!(Client::refused(node.mqtt(), &forbidden)?, 0x87, "it was not asked for at CONNECT");
+
+    // A rule takes the right away between the end of the connection and the will.
+    drop(Client::connect(node.mqtt(), &mortal("dev-1", "devices/dev-1/will", 5))?);
+    drop(Client::connect(node.mqtt(), &mortal("ann", "devices/ann/will", 6))?);
+    let without = RULES.replace("rules:\n", "rules:\n- deny: publish\n  users: dev-1\n  topics: devices/+/will\n");
+    fs::write(&rules, without)?;
+    wait_until("the rules count", LIMIT, || Ok(node.log().contains("were read again")))?;
+    assert_eq!(watcher.message()?.payload, "devices/ann/will", "who may still publish does");
+    assert_eq!(watcher.drain()?, []);
+    assert_eq!(node.metric(dropped)?, 1.0);
+
+    // So does the end of the user, also while the node is down.
+    fs::write(&rules, RULES)?;
+    wait_until("the rules count", LIMIT, || Ok(node.log().matches("were read again").count() == 2))?;
+    drop(Client::connect(node.mqtt(), &mortal("dev-1", "devices/dev-1/will", 3))?);
+    Client::connect(node.mqtt(), &named(Level::V5, "ann", "ann"))?.disconnect()?;
+    node.daemon().kill()?;
+    assert!(hermod_user("remove", &users, "dev-1", "")?);
+    node.restart()?;
+    let mut watcher =
+        Client::connect(node.mqtt(), &Connect { client_id: "watcher", ..named(Level::V5, "ann", "ann") })?;
+    watcher.subscribe("devices/#", 1)?;
+    wait_until("it is dropped", LIMIT, || Ok(node.metric(dropped)? == 1.0))?;
+    assert_eq!(watcher.drain()?, []);
+    assert_eq!(node.metric(dropped)?, 1.0, "it is settled");
     Ok(())
 }
