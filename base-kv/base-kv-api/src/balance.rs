@@ -1,8 +1,9 @@
 //! Policy over ranges: what is there, what should be there, and the one next step.
 //!
 //! A [`Balancer`] is a pure value: it looks at a [`Landscape`], and says what to do. It has no clock, no I/O and no memory beyond its
-//! own fields; whoever drives it carries out its [`Command`] and shows it the next landscape. A command names the membership that it was
-//! computed for ([`ReplicaView::config`]); when that has changed in the meantime the command is refused and nothing happens.
+//! own fields; whoever drives it carries out its [`Command`], tells it the outcome, and shows it the next landscape, with the time since
+//! the process started. A command names the membership that it was computed for ([`ReplicaView::config`]); when that has changed in the
+//! meantime the command is refused and nothing happens.
 
 use crate::{RangeId, ReplicaId};
 use base_types::{NodeId, NodeIncarnation};
@@ -31,7 +32,7 @@ pub enum Joined {
     Majority,
     /// Some seeds, or none, could be reached; looking since the start of the process.
     Looking {
-        /// Since when.
+        /// Since when, on the time line of [`Balancer::balance`]'s `now`.
         since: Duration,
     },
 }
@@ -118,7 +119,8 @@ pub enum Command {
         /// Which range of the store.
         id: u64,
     },
-    /// Has a node make a replica, and feeds it as a learner. For the leader.
+    /// Has a node make a replica, under a new name, and feeds it as a learner. For the leader. What the node still holds of the same
+    /// lineage from earlier, and is no member of this membership, is set aside first (on disk).
     AddLearner {
         /// Of which range.
         range: RangeId,
@@ -179,5 +181,15 @@ pub trait Balancer: Send + 'static {
     fn name(&self) -> &'static str;
 
     /// The one next step for what this node is responsible for: the ranges that it leads, and those that nobody has made.
-    fn balance(&mut self, landscape: &Landscape) -> Decision;
+    ///
+    /// `now` is the time since the process started. It never goes back.
+    fn balance(&mut self, now: Duration, landscape: &Landscape) -> Decision;
+
+    /// What became of the last command: carried out, or why not. A balancer that remembers can try something else first.
+    fn settled(&mut self, _now: Duration, _command: &Command, _outcome: Result<(), &str>) {}
+
+    /// Why the last decision is what it is, for people.
+    fn why(&self) -> &str {
+        ""
+    }
 }
