@@ -55,8 +55,36 @@ impl Decoder {
     /// When the bytes are no packet that this peer may send at this point.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Packet>, DecodeError> {
         let Some(&first) = buf.first() else { return Ok(None) };
+        if let (0x30..0x40, Some(version)) = (first, self.version) {
+            // Before all others: both ends may send it at any time, and with any flags that fit together.
+            return match self.frame(PacketType::Publish, buf)? {
+                Some((header, size)) => decode::publish(first, header, size, buf, version, self.role),
+                None => Ok(None),
+            };
+        }
         let packet = PacketType::of(first).ok_or(DecodeError::ForbiddenPacketType)?;
         self.check_first_byte(packet, first & 0x0f)?;
+        let Some((header, size)) = self.frame(packet, buf)? else { return Ok(None) };
+        use PacketType::{PubAck, PubComp, PubRec, PubRel};
+        // Each of these builds the result in its place: a packet is too large to be moved for nothing.
+        match (packet, self.version) {
+            (PubAck | PubRec | PubRel | PubComp, Some(version)) if version < Version::V5 || size - header < 4 => {
+                decode::short_ack(packet, header, size, buf, version, self.role)
+            }
+            (_, version) => {
+                let frame = Frame(Bytes::copy_from_slice(&buf[header..size]));
+                buf.advance(size);
+                match version {
+                    Some(version) => decode::framed(packet, &frame, version, self.role),
+                    None => decode::connect(&frame, &mut self.version),
+                }
+            }
+        }
+    }
+
+    /// How long the fixed header and the whole packet at the front of `buf` are, in bytes; `None` when it is not complete yet.
+    #[inline(always)] // Called, it would hand its result over in memory.
+    fn frame(&self, packet: PacketType, buf: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
         let (remaining, header) = match varint::read(&buf[1..]) {
             Varint::Value(value, length) => (value, 1 + length),
             Varint::Incomplete => return Ok(None),
@@ -73,25 +101,7 @@ impl Decoder {
             return Err(DecodeError::PacketTooLarge { packet, size, max: self.max_packet_size });
         }
         let size = size as usize;
-        if buf.len() < size {
-            return Ok(None);
-        }
-        use PacketType::{PubAck, PubComp, PubRec, PubRel, Publish};
-        // Each of these builds the result in its place: a packet is too large to be moved for nothing.
-        match (packet, self.version) {
-            (Publish, Some(version)) => decode::publish(first, header, size, buf, version, self.role),
-            (PubAck | PubRec | PubRel | PubComp, Some(version)) if version < Version::V5 || size - header < 4 => {
-                decode::short_ack(packet, header, size, buf, version, self.role)
-            }
-            (_, version) => {
-                let frame = Frame(Bytes::copy_from_slice(&buf[header..size]));
-                buf.advance(size);
-                match version {
-                    Some(version) => decode::framed(packet, &frame, version, self.role),
-                    None => decode::connect(&frame, &mut self.version),
-                }
-            }
-        }
+        Ok((buf.len() >= size).then_some((header, size)))
     }
 
     /// What the first byte alone can tell: whether this peer may send such a packet now, and whether its flags are as they
