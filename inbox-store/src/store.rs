@@ -359,6 +359,10 @@ impl InboxService for InboxStore {
         self.handle.shared.state.lock().stats()
     }
 
+    fn count_of(&self, tenant: &TenantId) -> u64 {
+        self.handle.shared.state.lock().count_of(tenant)
+    }
+
     fn list(&self, tenant: &TenantId, after: Option<&ClientId>, max: usize) -> Vec<InboxSummary> {
         self.handle.shared.state.lock().list(tenant, after, max)
     }

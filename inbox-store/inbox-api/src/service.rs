@@ -121,6 +121,12 @@ pub trait InboxService: Send + Sync + 'static {
     /// Figures for metrics.
     fn stats(&self) -> InboxStats;
 
+    /// How many inboxes of a tenant this node knows: what a limit on them compares with. Cheap.
+    fn count_of(&self, tenant: &TenantId) -> u64 {
+        let _ = tenant;
+        self.stats().inboxes
+    }
+
     /// The inboxes of a tenant for operators, by client id, at most `max` of them, those behind `after`.
     fn list(&self, tenant: &TenantId, after: Option<&ClientId>, max: usize) -> Vec<InboxSummary> {
         let _ = (tenant, after, max);

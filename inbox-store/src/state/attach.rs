@@ -70,7 +70,7 @@ impl State {
                 // The command is a slice of a log entry, which must not stay in memory for it.
                 let id = InboxId { tenant: attach.inbox.tenant.detached(), client: attach.inbox.client.detached() };
                 let id = Arc::new(id);
-                self.names.insert(id.clone(), version.incarnation);
+                self.name(id.clone(), version.incarnation);
                 self.ledger.stats.inboxes += 1;
                 self.ledger.stats.attached += 1;
                 self.inboxes.entry(version.incarnation).or_insert_with(|| Box::new(Inbox::new(id, record)))
@@ -275,7 +275,7 @@ impl State {
         space: &mut dyn KvSpace,
     ) -> Result<(), KvError> {
         let Some(mut inbox) = self.inboxes.remove(&incarnation) else { return Ok(()) };
-        self.names.remove(&inbox.id);
+        self.unname(&inbox.id);
         self.cached.remove(&incarnation);
         inbox.drop_tail(&mut self.ledger);
         if let Some(at) = inbox.record.expires_at() {

@@ -19,7 +19,7 @@ use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::reply;
 use base_kv_api::{ApplyCx, KvError, KvSpace};
-use base_types::{SubscriptionFilter, WallMs};
+use base_types::{SubscriptionFilter, TenantId, WallMs};
 use bytes::Bytes;
 use inbox_api::{InboxId, PendingWill, SessionVersion};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,8 @@ pub(crate) struct State {
     /// By incarnation. Ordered, so that whatever walks over them does so alike on every replica.
     inboxes: BTreeMap<u64, Box<Inbox>>,
     names: BTreeMap<Arc<InboxId>, u64>,
+    /// How many of the names each tenant has.
+    counts: BTreeMap<TenantId, u64>,
     /// Wills whose connection has ended.
     wills: BTreeMap<SessionVersion, WaitingWill>,
     /// Queues that outlived their inbox: where their removal goes on.
@@ -83,6 +85,7 @@ impl State {
             next_incarnation: 1,
             inboxes: BTreeMap::new(),
             names: BTreeMap::new(),
+            counts: BTreeMap::new(),
             wills: BTreeMap::new(),
             doomed: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -157,6 +160,24 @@ impl State {
 
     pub(crate) fn leads(&self) -> bool {
         self.ledger.leads
+    }
+
+    fn name(&mut self, id: Arc<InboxId>, incarnation: u64) {
+        let tenant = id.tenant.clone();
+        if self.names.insert(id, incarnation).is_none() {
+            *self.counts.entry(tenant).or_default() += 1;
+        }
+    }
+
+    fn unname(&mut self, id: &InboxId) {
+        if self.names.remove(id).is_some()
+            && let Some(count) = self.counts.get_mut(&id.tenant)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&id.tenant);
+            }
+        }
     }
 
     fn set_timer(&mut self, at: WallMs, timer: Timer) {

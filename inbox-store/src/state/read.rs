@@ -60,6 +60,10 @@ impl State {
         InboxStats { cached_bytes: self.ledger.cached_bytes as u64, ..self.ledger.stats }
     }
 
+    pub(crate) fn count_of(&self, tenant: &TenantId) -> u64 {
+        self.counts.get(tenant).copied().unwrap_or(0)
+    }
+
     pub(crate) fn list(&self, tenant: &TenantId, after: Option<&ClientId>, max: usize) -> Vec<InboxSummary> {
         let after = after.map(|client| Arc::new(InboxId { tenant: tenant.clone(), client: client.clone() }));
         // No client id is empty: the shortest texts come first.
@@ -111,6 +115,9 @@ impl State {
         let timers: Vec<_> = self.timers.iter().filter(|(_, timer)| !matches!(timer, Timer::Will(_))).collect();
         let s = self.ledger.stats;
         let stats = (s.inboxes, s.attached, s.queued_messages, s.queued_bytes, s.wills);
-        format!("{:#?}", (self.next_incarnation, &self.names, inboxes, wills, &self.doomed, timers, stats))
+        format!(
+            "{:#?}",
+            (self.next_incarnation, &self.names, &self.counts, inboxes, wills, &self.doomed, timers, stats)
+        )
     }
 }

@@ -53,7 +53,7 @@ impl State {
             if let Some(at) = record.expires_at() {
                 self.timers.insert((at, Timer::Expire(incarnation)));
             }
-            self.names.insert(id.clone(), incarnation);
+            self.name(id.clone(), incarnation);
             self.inboxes.insert(incarnation, Box::new(Inbox::new(id, record)));
             Ok(())
         })?;

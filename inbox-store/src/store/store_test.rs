@@ -655,6 +655,8 @@ async fn operators_page_through_the_inboxes_of_a_tenant() {
     node.queue("b", versions[1], b"1").await;
 
     let tenant = TenantId::default();
+    let counts = ["another", "nobody"].map(|name| node.store.count_of(&TenantId::new(name).unwrap()));
+    assert_eq!((node.store.count_of(&tenant), counts), (3, [1, 0]));
     let page = node.store.list(&tenant, None, 2);
     assert_eq!(page.iter().map(|i| i.inbox.clone()).collect::<Vec<_>>(), [inbox("a"), inbox("b")]);
     assert_eq!((page[0].attached, page[0].messages), (Some(RUN), 0));
