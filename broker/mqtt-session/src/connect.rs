@@ -288,7 +288,8 @@ impl Session {
     ) -> Result<(), Fault> {
         let settings = self.settings.clone();
         let keep_alive = settings.keep_alive(self.is_v5(), connecting.keep_alive);
-        self.keep_alive = KeepAlive::connected(now, keep_alive);
+        let silence = if self.is_v5() { 0 } else { settings.max_silence_seconds };
+        self.keep_alive = KeepAlive::connected(now, keep_alive).capped(silence);
         if settings.msg_pub_per_sec > 0 {
             self.inbound.rate = Some(Box::new(Rate::new(now, settings.msg_pub_per_sec)));
         }

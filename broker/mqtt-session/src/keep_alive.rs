@@ -18,6 +18,17 @@ impl KeepAlive {
         Self { since: now, allowed: Duration::from_millis(u64::from(seconds) * 1500) }
     }
 
+    /// The same, but no silence longer than `max_seconds`, whatever the keep-alive says; 0: no such limit.
+    pub(crate) fn capped(self, max_seconds: u32) -> Self {
+        let max = Duration::from_secs(u64::from(max_seconds));
+        let allowed = match (self.allowed.is_zero(), max.is_zero()) {
+            (_, true) => self.allowed,
+            (true, false) => max,
+            (false, false) => self.allowed.min(max),
+        };
+        Self { allowed, ..self }
+    }
+
     pub(crate) fn heard(&mut self, now: Instant) {
         self.since = now;
     }

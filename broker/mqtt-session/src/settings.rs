@@ -198,9 +198,11 @@ settings! {
     "ConnectTimeoutSeconds" connect_timeout_seconds: u16 = 10, 1..=3600, "s", "How long a connection may take to send CONNECT and to be let in.";
     "MaxKeepAliveSeconds" max_keep_alive_seconds: u16 = 60, 0..=65_535, "s", "A 5.0 client that asks for a longer keep-alive, or none, is told this one by Server Keep Alive. Clients of 3.1 and 3.1.1 can't be told: theirs is honoured. 0: no cap.";
     "MinKeepAliveSeconds" min_keep_alive_seconds: u16 = 0, 0..=65_534, "s", "A shorter keep-alive is raised to this; 5.0 clients are told.";
+    "MaxSilenceSeconds" max_silence_seconds: u32 = 0, 0..=4_294_967_295, "s", "A client of 3.1 or 3.1.1 that sends no packet for so long is disconnected, also when its keep-alive is longer or off: it can't be told of a cap. 0: only its keep-alive counts.";
     "MaxSessionExpirySeconds" max_session_expiry_seconds: u32 = 86_400, 1..=4_294_967_295, "s", "A longer session expiry is lowered to this; also the expiry of sessions of 3.1 and 3.1.1 without clean session. 4294967295: they never expire.";
     "MinSessionExpirySeconds" min_session_expiry_seconds: u32 = 0, 0..=4_294_967_295, "s", "A shorter session expiry that is not 0 is raised to this.";
     "ForceTransient" force_transient: bool = false, ANY, "", "No session outlives its connection.";
+    "MaxSessionsPerTenant" max_sessions_per_tenant: u64 = 0, ANY, "sessions", "Sessions that are kept for the tenant: those that outlive their connection, connected or not, and those with a will. A client that would need one more is refused with Quota exceeded. 0: no limit.";
     "MaxUserPayloadBytes" max_user_payload_bytes: u32 = 1_048_576, 1..=268_435_455, "B", "The largest packet that a client may send, announced as Maximum Packet Size.";
     "MaxLastWillBytes" max_last_will_bytes: u32 = 65_536, 1..=262_144_000, "B", "The largest payload of a will.";
     "NoLWTWhenServerShuttingDown" no_lwt_when_server_shutting_down: bool = true, ANY, "", "When the broker shuts down in order, the wills of its clients are not published.";

@@ -110,6 +110,23 @@ fn a_long_keep_alive_is_capped_for_those_who_can_be_told() {
     }
 }
 
+#[test]
+fn older_clients_are_held_to_a_longest_silence_that_they_are_not_told_of() {
+    for (version, asked, counts) in [
+        (Version::V4, 0, 3600.0),
+        (Version::V4, u16::MAX, 3600.0),
+        (Version::V3, 60, 90.0),
+        // Those of 5.0 have Server Keep Alive.
+        (Version::V5, 0, 90.0),
+    ] {
+        let mut rig = Rig::new(Settings { max_silence_seconds: 3600, ..Settings::default() });
+        let mut connect = connect(version);
+        connect.keep_alive = asked;
+        rig.connect_with(connect, nothing_attached());
+        assert_eq!(rig.deadline_secs(), Some(counts), "{version:?} {asked}");
+    }
+}
+
 /// [MQTT-3.1.2-22]
 #[test]
 fn silence_for_one_and_a_half_keep_alives_ends_the_connection_and_publishes_the_will() {
