@@ -16,6 +16,8 @@ pub(crate) struct Command {
 pub(crate) enum Op {
     Add = 1,
     Remove = 2,
+    /// As `Remove`, of routes to runs that somebody else took for dead: a run that lives after all adds them again.
+    Forget = 3,
 }
 
 /// A route and its bytes.
@@ -67,6 +69,7 @@ impl Command {
         let op = match r.u8()? {
             1 => Op::Add,
             2 => Op::Remove,
+            3 => Op::Forget,
             other => return Err(WireError::Invalid { what: "a command", value: u64::from(other) }),
         };
         let mut entries = Vec::new();

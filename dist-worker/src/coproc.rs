@@ -6,6 +6,7 @@ use base_types::NodeIncarnation;
 use base_types::wire::WireError;
 use bytes::Bytes;
 use dist_api::{Receiver, Route};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The routes as a state machine: one key for each, and an index that readers of this node share.
@@ -14,6 +15,12 @@ pub struct DistCoproc {
     index: Arc<RouteIndex>,
     /// How many keys there are, changes that are not published yet included.
     count: usize,
+    /// How many routes lead to each run of a node.
+    runs: BTreeMap<NodeIncarnation, usize>,
+    /// The index does not know it yet.
+    runs_changed: bool,
+    /// Somebody removed routes to this run of this node.
+    lost: bool,
     /// What the index learns in `applied`.
     changes: Vec<Change>,
 }
@@ -23,7 +30,15 @@ impl DistCoproc {
     #[must_use]
     pub fn new(own: NodeIncarnation) -> (Self, Arc<RouteIndex>) {
         let index = Arc::new(RouteIndex::new(own));
-        (Self { index: Arc::clone(&index), count: 0, changes: Vec::new() }, index)
+        let coproc = Self {
+            index: Arc::clone(&index),
+            count: 0,
+            runs: BTreeMap::new(),
+            runs_changed: false,
+            lost: false,
+            changes: Vec::new(),
+        };
+        (coproc, index)
     }
 }
 
@@ -42,13 +57,18 @@ impl Coproc for DistCoproc {
                 (Op::Add, Some(stored)) if stored == entry.value => {}
                 (Op::Add, stored) => {
                     space.put(&entry.key, &entry.value);
-                    self.count += usize::from(stored.is_none());
+                    if stored.is_none() {
+                        self.count += 1;
+                        self.count_in(&entry.route);
+                    }
                     self.changes.push(Change::Add(entry.route));
                 }
-                (Op::Remove, None) => {}
-                (Op::Remove, Some(_)) => {
+                (Op::Remove | Op::Forget, None) => {}
+                (Op::Remove | Op::Forget, Some(_)) => {
                     space.delete(&entry.key);
                     self.count -= 1;
+                    self.count_out(&entry.route);
+                    self.lost |= op == Op::Forget && entry.route.receiver == Receiver::Node(self.index.own());
                     self.changes.push(Change::Remove(entry.route));
                 }
             }
@@ -57,13 +77,18 @@ impl Coproc for DistCoproc {
     }
 
     fn applied(&mut self) {
-        self.index.publish(self.changes.drain(..), self.count);
+        let runs = std::mem::take(&mut self.runs_changed).then_some(&self.runs);
+        self.index.publish(self.changes.drain(..), self.count, runs);
+        if std::mem::take(&mut self.lost) {
+            self.index.tell_lost();
+        }
     }
 
     fn reset(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
         let mut state = State::default();
         let mut failed = None;
         self.changes.clear();
+        self.runs.clear();
         self.count = 0;
         let all = KeyKind::Route.keys();
         keys.scan(&all.start..&all.end, &mut |key, value| match decode(
@@ -72,6 +97,7 @@ impl Coproc for DistCoproc {
         ) {
             Ok(route) => {
                 self.count += 1;
+                self.count_in(&route);
                 state.add(&route, self.index.own());
                 Visit::More
             }
@@ -83,8 +109,36 @@ impl Coproc for DistCoproc {
         match failed {
             Some(error) => Err(error),
             None => {
-                self.index.replace(state, self.count);
+                self.index.replace(state, self.count, &self.runs);
+                // Not at the start, when nobody listens: a snapshot came in place of changes that nobody saw here.
+                self.lost = false;
+                self.index.tell_lost();
                 Ok(())
+            }
+        }
+    }
+
+    fn on_leader(&mut self, leads: bool) {
+        self.index.set_leads(leads);
+    }
+}
+
+impl DistCoproc {
+    fn count_in(&mut self, route: &Route) {
+        if let Receiver::Node(run) = route.receiver {
+            self.runs_changed = true;
+            *self.runs.entry(run).or_default() += 1;
+        }
+    }
+
+    fn count_out(&mut self, route: &Route) {
+        if let Receiver::Node(run) = route.receiver
+            && let Some(routes) = self.runs.get_mut(&run)
+        {
+            *routes -= 1;
+            self.runs_changed = true;
+            if *routes == 0 {
+                self.runs.remove(&run);
             }
         }
     }

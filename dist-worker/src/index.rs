@@ -4,11 +4,12 @@ use crate::clients::Clients;
 use crate::index::routes::Routes;
 use base_types::{NodeIncarnation, TenantId, TopicName};
 use crossbeam_utils::sync::ShardedLock;
-use dist_api::{Matches, Receiver, Route};
+use dist_api::{DistListener, Matches, Receiver, Route};
 use foldhash::fast::RandomState;
-use std::collections::HashMap;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use topic_trie::TopicTrie;
 
 /// The routes of a replica in memory: a trie of filters for each tenant.
@@ -24,6 +25,21 @@ pub struct RouteIndex {
     filters: AtomicUsize,
     /// Routes in the range, those left out here included.
     routes: AtomicUsize,
+    /// How many of them lead to each run of a node.
+    runs: Mutex<BTreeMap<NodeIncarnation, usize>>,
+    /// The replica leads.
+    leads: AtomicBool,
+    listener: Listener,
+}
+
+/// Who is told of routes that were lost, once there is somebody.
+#[derive(Default)]
+struct Listener(OnceLock<Arc<dyn DistListener>>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "Listener" } else { "nobody" })
+    }
 }
 
 /// So many changes are made in one go before readers get their turn.
@@ -31,7 +47,15 @@ const CHANGES_AT_ONCE: usize = 256;
 
 impl RouteIndex {
     pub(crate) fn new(own: NodeIncarnation) -> Self {
-        Self { own, state: ShardedLock::default(), filters: AtomicUsize::new(0), routes: AtomicUsize::new(0) }
+        Self {
+            own,
+            state: ShardedLock::default(),
+            filters: AtomicUsize::new(0),
+            routes: AtomicUsize::new(0),
+            runs: Mutex::default(),
+            leads: AtomicBool::new(false),
+            listener: Listener::default(),
+        }
     }
 
     /// The run of the node that the index stands on.
@@ -56,8 +80,39 @@ impl RouteIndex {
         self.routes.load(Ordering::Relaxed)
     }
 
-    /// Makes changes visible to readers.
-    pub(crate) fn publish(&self, changes: impl ExactSizeIterator<Item = Change>, routes: usize) {
+    /// The runs that routes lead to, and how many for each.
+    pub(crate) fn runs(&self) -> Vec<(NodeIncarnation, usize)> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&run, &routes)| (run, routes)).collect()
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_leads(&self, leads: bool) {
+        self.leads.store(leads, Ordering::Release);
+    }
+
+    pub(crate) fn listen(&self, listener: Arc<dyn DistListener>) {
+        if self.listener.0.set(listener).is_err() {
+            tracing::warn!("the routes have a listener already");
+        }
+    }
+
+    /// Routes to this run of this node are gone, or may be.
+    pub(crate) fn tell_lost(&self) {
+        if let Some(listener) = self.listener.0.get() {
+            listener.own_routes_lost();
+        }
+    }
+
+    /// Makes changes visible to readers; `runs` when they changed.
+    pub(crate) fn publish(
+        &self,
+        changes: impl ExactSizeIterator<Item = Change>,
+        routes: usize,
+        runs: Option<&BTreeMap<NodeIncarnation, usize>>,
+    ) {
         let mut changes = changes.peekable();
         while changes.peek().is_some() {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -69,14 +124,26 @@ impl RouteIndex {
             }
             self.filters.store(state.filters, Ordering::Release);
         }
+        self.set_counts(routes, runs);
+    }
+
+    fn set_counts(&self, routes: usize, runs: Option<&BTreeMap<NodeIncarnation, usize>>) {
         self.routes.store(routes, Ordering::Relaxed);
+        if let Some(runs) = runs {
+            self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone_from(runs);
+        }
     }
 
     /// Puts another state in place of the present one.
-    pub(crate) fn replace(&self, state: State, routes: usize) {
-        self.filters.store(state.filters, Ordering::Release);
-        self.routes.store(routes, Ordering::Relaxed);
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    pub(crate) fn replace(&self, new: State, routes: usize, runs: &BTreeMap<NodeIncarnation, usize>) {
+        let old = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            self.filters.store(new.filters, Ordering::Release);
+            std::mem::replace(&mut *state, new)
+        };
+        // Freed when readers no longer wait.
+        drop(old);
+        self.set_counts(routes, Some(runs));
     }
 }
 

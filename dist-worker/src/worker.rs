@@ -3,9 +3,9 @@ use crate::index::RouteIndex;
 use crate::schema::{self, KeyKind};
 use async_trait::async_trait;
 use base_kv_api::{KvError, MutateError, RangeClient, Visit};
-use base_types::{NodeIncarnation, TenantId, TopicName};
+use base_types::{Incarnation, NodeId, NodeIncarnation, TenantId, TopicName};
 use bytes::Bytes;
-use dist_api::{DistError, DistService, InboxLives, Matches, Receiver, Route};
+use dist_api::{DistError, DistListener, DistService, InboxLives, Matches, Receiver, Route};
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +34,34 @@ impl DistWorker {
         Self { range, index }
     }
 
-    async fn remove_where(&self, mut unwanted: impl FnMut(&Route) -> bool + Send) -> Result<u64, DistError> {
+    /// Says who is told of routes that were lost. The first one stays.
+    pub fn listen(&self, listener: Arc<dyn DistListener>) {
+        self.index.listen(listener);
+    }
+
+    /// Removes the routes to the runs of a node for which `dead` says so.
+    async fn forget(
+        &self,
+        node: NodeId,
+        dead: impl Fn(Incarnation) -> bool + Copy + Send + Sync,
+    ) -> Result<u64, DistError> {
+        // What those runs wrote must be in the view before it is looked at.
+        let first = KeyKind::Route.keys().start;
+        patiently(|| self.range.linearize(&first)).await?;
+        let is_dead = |run: &NodeIncarnation| run.node == node && dead(run.incarnation);
+        if !self.index.runs().iter().any(|(run, _)| is_dead(run)) {
+            return Ok(0);
+        }
+        self.remove_where(Op::Forget, |route| matches!(&route.receiver, Receiver::Node(run) if is_dead(run))).await
+    }
+
+    async fn remove_where(&self, op: Op, mut unwanted: impl FnMut(&Route) -> bool + Send) -> Result<u64, DistError> {
         let mut removed = 0;
         let mut from = Some(KeyKind::Route.keys().start.to_vec());
         while let Some(start) = from {
             let (page, next) = self.page(&start, &mut unwanted)?;
             removed += page.len() as u64;
-            self.change(Op::Remove, &page).await?;
+            self.change(op, &page).await?;
             tokio::task::yield_now().await;
             from = next;
         }
@@ -127,18 +148,24 @@ impl DistService for DistWorker {
     }
 
     async fn forget_runs_before(&self, current: NodeIncarnation) -> Result<(), DistError> {
-        // What earlier runs wrote must be in the view before it is swept.
-        let first = KeyKind::Route.keys().start;
-        patiently(|| self.range.linearize(&first)).await?;
-        self.remove_where(
-            |route| matches!(route.receiver, Receiver::Node(run) if run.node == current.node && run != current),
-        )
-        .await?;
-        Ok(())
+        // A later run than `current` may be known elsewhere already.
+        self.forget(current.node, |incarnation| incarnation < current.incarnation).await.map(drop)
+    }
+
+    async fn forget_run(&self, run: NodeIncarnation) -> Result<u64, DistError> {
+        self.forget(run.node, |incarnation| incarnation <= run.incarnation).await
+    }
+
+    fn runs(&self) -> Vec<(NodeIncarnation, usize)> {
+        self.index.runs()
+    }
+
+    fn leads(&self) -> bool {
+        self.index.leads()
     }
 
     async fn sweep(&self, lives: &InboxLives) -> Result<u64, DistError> {
-        self.remove_where(|route| match &route.receiver {
+        self.remove_where(Op::Remove, |route| match &route.receiver {
             Receiver::Node(_) => false,
             Receiver::Inbox { client, incarnation, .. } => !lives(&route.tenant, client, *incarnation),
         })

@@ -7,4 +7,4 @@ mod route;
 mod service;
 
 pub use route::{GroupMatch, InboxMatch, Matches, Receiver, Route};
-pub use service::{DistError, DistService, InboxLives};
+pub use service::{DistError, DistListener, DistService, InboxLives};

@@ -45,7 +45,7 @@ pub struct InboxMatch {
 pub struct GroupMatch {
     /// The share.
     pub filter: Arc<SharedFilter>,
-    /// Nodes that have live members (this one included), each once.
+    /// Runs of nodes that have live members, each once; of this node none but the present run. As for [`Matches::nodes`], some may be dead.
     pub nodes: Arc<[NodeIncarnation]>,
     /// Members that are persistent sessions.
     pub inboxes: Arc<[InboxMatch]>,
@@ -54,7 +54,9 @@ pub struct GroupMatch {
 /// What a topic is routed to, beside the live sessions of this node under normal filters, which this node knows itself.
 #[derive(Clone, Debug, Default)]
 pub struct Matches {
-    /// Other nodes with live sessions under normal filters, each once.
+    /// Runs of other nodes with live sessions under normal filters, each once; no run of this node. A run that died stands here until its
+    /// routes are removed ([`crate::DistService::forget_run`]): whoever sends knows better who lives. The receiver looks up its sessions, and
+    /// the QoS of each, itself.
     pub nodes: Vec<NodeIncarnation>,
     /// Persistent sessions under normal filters.
     pub inboxes: Vec<InboxMatch>,

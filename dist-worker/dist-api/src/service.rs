@@ -16,8 +16,15 @@ pub enum DistError {
     Unknown,
 }
 
-/// Whether an inbox lives: (tenant, client, incarnation).
+/// Whether an inbox may live: (tenant, client, incarnation). It must not say no of one that this node has not heard of yet.
 pub type InboxLives = dyn Fn(&TenantId, &ClientId, u64) -> bool + Send + Sync;
+
+/// What the broker learns from the routes. Called from the apply path: must return at once.
+pub trait DistListener: Send + Sync + 'static {
+    /// Routes to this run of this node were removed by somebody who took it for dead, or may have been: whatever its live subscriptions need
+    /// is to be added again. Told after each such removal, so what is added meanwhile may have to be added once more.
+    fn own_routes_lost(&self);
+}
 
 /// The subscription routes, as a node sees them.
 #[async_trait]
@@ -34,11 +41,25 @@ pub trait DistService: Send + Sync + 'static {
     /// When the range refuses or does not answer.
     async fn remove(&self, routes: Vec<Route>) -> Result<(), DistError>;
 
-    /// Removes all routes that lead to runs of `node` other than `current`: what a crash of the node left behind.
+    /// Removes all routes that lead to runs of a node, this one or another, before `current`: what a crash of the node left behind.
     ///
     /// # Errors
     /// When the range refuses or does not answer.
     async fn forget_runs_before(&self, current: NodeIncarnation) -> Result<(), DistError>;
+
+    /// Removes all routes that lead to `run`, which is dead, or to runs of its node before it; answers how many. Any node may call it, also
+    /// again: a change that was on its way when the run died may come in later, see [`DistService::runs`]. A run that lives after all is told
+    /// by [`DistListener::own_routes_lost`].
+    ///
+    /// # Errors
+    /// When the range refuses or does not answer. What was removed by then stays removed.
+    async fn forget_run(&self, run: NodeIncarnation) -> Result<u64, DistError>;
+
+    /// The runs that routes lead to, and how many for each, in order. Local and cheap.
+    fn runs(&self) -> Vec<(NodeIncarnation, usize)>;
+
+    /// Whether the replica on this node leads its range: one node of the cluster does the housekeeping.
+    fn leads(&self) -> bool;
 
     /// Removes the routes to inboxes of which `lives(tenant, client, incarnation)` says that they are gone; answers how many. Goes over all
     /// routes in pages, and yields between them: for housekeeping.

@@ -1,7 +1,6 @@
 use super::*;
 use crate::testing::{Model, OWN, inbox_route, node_route, routes, run, topic};
 use proptest::prelude::*;
-use std::sync::Arc;
 
 fn index_of(routes: &[Route]) -> RouteIndex {
     let index = RouteIndex::new(OWN);
@@ -11,7 +10,7 @@ fn index_of(routes: &[Route]) -> RouteIndex {
 
 fn publish(index: &RouteIndex, changes: impl Iterator<Item = Change>) {
     let changes: Vec<_> = changes.collect();
-    index.publish(changes.into_iter(), 0);
+    index.publish(changes.into_iter(), 0, None);
 }
 
 fn matches(index: &RouteIndex, name: &str) -> Matches {
@@ -105,7 +104,7 @@ proptest! {
         for route in model.routes() {
             rebuilt.add(route, OWN);
         }
-        index.replace(rebuilt, 0);
+        index.replace(rebuilt, 0, &BTreeMap::new());
         model.check(&index);
     }
 }
