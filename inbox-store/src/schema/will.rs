@@ -46,7 +46,12 @@ pub(crate) fn decode_will(r: &mut Reader) -> Result<PendingWill, WireError> {
         0 => None,
         n => Some(u32::try_from(n - 1).map_err(|_| WireError::Invalid { what: "a message expiry", value: n })?),
     };
-    Ok(PendingWill { message: Arc::new(Message::decode(r.prefixed()?)?), delay_secs, expiry_secs, owner: ByteString::new() })
+    Ok(PendingWill {
+        message: Arc::new(Message::decode(r.prefixed()?)?),
+        delay_secs,
+        expiry_secs,
+        owner: ByteString::new(),
+    })
 }
 
 pub(crate) fn encode(id: &InboxId, owner: &ByteString, due: Option<WallMs>, will: &PendingWill) -> Vec<u8> {
