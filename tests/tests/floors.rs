@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
         "telemetry",
         "topic-trie",
     ],
-    &["base-cluster", "dist-worker", "inbox-store", "mqtt-auth", "mqtt-session", "retain-store"],
+    &["base-cluster", "base-kv-balance", "dist-worker", "inbox-store", "mqtt-auth", "mqtt-session", "retain-store"],
     &["base-kv", "node-config"],
     &["hermod"],
     &["hermod-tests"],
@@ -30,7 +30,7 @@ const FLOORS: &[&[&str]] = &[
 const ONLY: &[(&str, &[&str])] = &[("openraft", &["base-kv"]), ("rocksdb", &["base-kv"])];
 
 /// Cores: no runtime, no clock of a runtime.
-const WITHOUT_TOKIO: &[&str] = &["base-types", "base-kv-api", "mqtt-codec", "mqtt-session", "topic-trie"];
+const WITHOUT_TOKIO: &[&str] = &["base-types", "base-kv-api", "base-kv-balance", "mqtt-codec", "mqtt-session", "topic-trie"];
 
 #[derive(Debug, Default)]
 struct Manifest {
