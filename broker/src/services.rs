@@ -18,8 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// How many wills and ended sessions may wait to be looked at. A will that finds no place is told again; the routes of an ended session
-/// that finds none are found by the next sweep.
+/// How many wills and ended sessions may wait to be looked at. What finds no place is told again.
 const WAITING: usize = 16 * 1024;
 /// For so long a will that was published is remembered, so that being told of it again does nothing.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -43,6 +42,21 @@ pub(crate) struct Ended {
     inbox: InboxId,
     incarnation: u64,
     subscriptions: Vec<SubscriptionFilter>,
+}
+
+impl Ended {
+    fn into_routes(self) -> impl Iterator<Item = Route> {
+        let Self { inbox, incarnation, subscriptions } = self;
+        subscriptions.into_iter().map(move |filter| Route {
+            tenant: inbox.tenant.clone(),
+            filter,
+            receiver: Receiver::Inbox {
+                client: inbox.client.clone(),
+                incarnation,
+                options: SubscriptionOptions::default(),
+            },
+        })
+    }
 }
 
 impl Ears {
@@ -84,7 +98,7 @@ impl InboxListener for Ears {
             return;
         }
         if self.ended.try_send(Ended { inbox: inbox.clone(), incarnation, subscriptions }).is_err() {
-            debug!(%inbox.client, "routes of an ended session wait for the next sweep");
+            debug!(%inbox.client, "the routes of an ended session have to wait: too many end at once");
         }
     }
 
@@ -184,30 +198,27 @@ fn may_publish(node: &Node, inbox: &InboxId, will: &PendingWill) -> bool {
     rights.may_connect() && rights.may_publish(&will.message.topic, will.message.retain)
 }
 
+/// So many ended sessions are looked at together.
+const ENDED_AT_ONCE: usize = 64;
+
 /// Removes the routes of sessions that ended.
 pub(crate) async fn run_ended(node: Arc<Node>, mut ended: mpsc::Receiver<Ended>, stop: CancellationToken) {
+    let mut told = Vec::with_capacity(ENDED_AT_ONCE);
     loop {
-        let Ended { inbox, incarnation, subscriptions } = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            told = ended.recv() => match told {
-                Some(told) => told,
-                None => return,
+            count = ended.recv_many(&mut told, ENDED_AT_ONCE) => if count == 0 {
+                return;
             },
+        }
+        let incarnations = told.iter().map(|ended| ended.incarnation).collect();
+        let removed = node.dist.remove(told.drain(..).flat_map(Ended::into_routes).collect()).await;
+        let settled = match removed {
+            Ok(()) => node.inbox.settle_ended(incarnations).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
-        let routes = subscriptions
-            .into_iter()
-            .map(|filter| Route {
-                tenant: inbox.tenant.clone(),
-                filter,
-                receiver: Receiver::Inbox {
-                    client: inbox.client.clone(),
-                    incarnation,
-                    options: SubscriptionOptions::default(),
-                },
-            })
-            .collect();
-        if let Err(error) = node.dist.remove(routes).await {
-            warn!(client = %inbox.client, %error, "routes of an ended session remain until the next sweep");
+        if let Err(error) = settled {
+            debug!(%error, "ended sessions are told again: their routes may not be removed yet");
         }
     }
 }
@@ -236,7 +247,7 @@ pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
         if rounds.is_multiple_of(SWEEP_EVERY) {
             let inboxes = Arc::clone(&node.inbox);
             let lives = move |tenant: &TenantId, client: &ClientId, incarnation: u64| {
-                inboxes.incarnation(&InboxId { tenant: tenant.clone(), client: client.clone() }) == Some(incarnation)
+                inboxes.may_live(&InboxId { tenant: tenant.clone(), client: client.clone() }, incarnation)
             };
             match node.dist.sweep(&lives).await {
                 Ok(0) => {}

@@ -23,6 +23,7 @@ const EXPIRE: u8 = 8;
 const DISCARD: u8 = 9;
 const SWEEP: u8 = 10;
 const ABANDON: u8 = 11;
+const SETTLE_ENDED: u8 = 12;
 
 /// A command, taken apart.
 #[derive(Clone, Debug)]
@@ -66,11 +67,15 @@ pub(crate) enum Command {
         version: SessionVersion,
         seqs: Vec<u64>,
     },
-    /// Detaches an inbox if this call attached it, and nobody after it: nobody learned of it.
+    /// Detaches an inbox if this call attached it, or ends it if this call made it, and nobody attached after it: nobody learned of it.
     Abandon {
         inbox: InboxId,
         run: NodeIncarnation,
         token: u64,
+    },
+    /// No route leads to these inboxes that ended.
+    SettleEnded {
+        incarnations: Vec<u64>,
     },
     /// Removes the next `max` entries of an inbox that ended.
     Sweep {
@@ -355,6 +360,12 @@ pub(crate) fn abandon(inbox: &InboxId, run: NodeIncarnation, token: u64) -> Byte
     out.freeze()
 }
 
+pub(crate) fn settle_ended(incarnations: &[u64]) -> Bytes {
+    let mut out = begin(SETTLE_ENDED, 10 + 5 * incarnations.len());
+    put_numbers(&mut out, incarnations.iter().copied());
+    out.freeze()
+}
+
 pub(crate) fn sweep(incarnation: u64, max: u64) -> Bytes {
     let mut out = begin(SWEEP, 20);
     put_varint(&mut out, incarnation);
@@ -399,6 +410,7 @@ impl Command {
             EXPIRE => Self::Expire { incarnations: read_list(&mut r, Reader::varint)? },
             DISCARD => Self::Discard { version: read_version(&mut r)?, seqs: read_list(&mut r, Reader::varint)? },
             ABANDON => Self::Abandon { inbox: read_inbox(&mut r)?, run: read_run(&mut r)?, token: r.varint()? },
+            SETTLE_ENDED => Self::SettleEnded { incarnations: read_list(&mut r, Reader::varint)? },
             SWEEP => Self::Sweep { incarnation: r.varint()?, max: r.varint()? },
             other => return Err(WireError::Invalid { what: "a command", value: u64::from(other) }),
         };
@@ -417,7 +429,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(kind in 0u8..12, bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_read_or_refused(kind in 0u8..20, bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut command = vec![FORMAT, kind];
             command.extend(bytes);
             let _ = Command::decode(command.into());

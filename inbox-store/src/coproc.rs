@@ -85,9 +85,14 @@ impl Coproc for InboxCoproc {
     }
 
     fn reset(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {
-        let result = self.shared.state.lock().reset(keys);
+        let notices = {
+            let mut state = self.shared.state.lock();
+            state.reset(keys)?;
+            state.take_notices()
+        };
         self.shared.wake.notify_one();
-        result
+        self.shared.tell(notices);
+        Ok(())
     }
 
     fn on_leader(&mut self, leads: bool) {

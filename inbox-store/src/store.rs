@@ -9,7 +9,7 @@ use crate::timer::{ABANDONED_MAX, Abandoned, ExpiredEntries, TimerTask};
 use async_trait::async_trait;
 use base_kv_api::{KvError, KvRead, MutateError, RangeClient, Visit};
 use base_types::{
-    ClientId, Clock, Message, NodeIncarnation, SubscriptionFilter, SubscriptionOptions, TenantId, WallMs,
+    ClientId, Clock, Incarnation, Message, NodeIncarnation, SubscriptionFilter, SubscriptionOptions, TenantId, WallMs,
 };
 use bytes::Bytes;
 use inbox_api::{
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Where commands go. There is one range of inboxes; incarnations are its own, so it does not matter which key is named.
 pub(crate) const ROUTE: &[u8] = &[1];
@@ -80,6 +81,30 @@ impl InboxStore {
     /// Looks at once whether something is due: after the clock was moved.
     pub fn wake(&self) {
         self.handle.shared.wake.notify_one();
+    }
+
+    /// Nothing is here, nor on its way from here.
+    fn seems_absent(&self, inbox: &InboxId) -> bool {
+        !self.attaching.lock().contains_key(inbox) && self.incarnation(inbox).is_none()
+    }
+
+    /// Waits until this node knows what was acknowledged anywhere before the call.
+    async fn fresh(&self) -> Result<(), InboxError> {
+        let until = Instant::now() + self.deadline;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let cause = match timeout_at(until, self.range.linearize(ROUTE)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if error.is_retryable() && Instant::now() + pause < until => {
+                    sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_PAUSE);
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no leader confirms that this node is up to date".to_owned(),
+            };
+            return Err(InboxError::Unavailable { cause });
+        }
     }
 
     /// Tries a change again for a while when the range refuses it for a passing reason. Only for changes whose order to one another
@@ -175,12 +200,12 @@ async fn persist(
     command: Bytes,
     first: Result<Bytes, MutateError>,
 ) -> Result<Bytes, InboxError> {
-    let until = tokio::time::Instant::now() + deadline;
+    let until = Instant::now() + deadline;
     let (mut result, mut pause) = (first, FIRST_PAUSE);
     loop {
         match result {
-            Err(error) if error.is_retryable() && tokio::time::Instant::now() + pause < until => {
-                tokio::time::sleep(pause).await;
+            Err(error) if error.is_retryable() && Instant::now() + pause < until => {
+                sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_PAUSE);
                 result = range.mutate_from_reserve(ROUTE, command.clone()).await;
             }
@@ -232,17 +257,20 @@ impl Drop for AttachOnItsWay<'_> {
 impl InboxService for InboxStore {
     async fn attach(&self, attach: Attach) -> Result<Attached, AttachError> {
         let needs_none = attach.expiry_secs == 0 && attach.will.is_none();
-        if needs_none && !self.attaching.lock().contains_key(&attach.inbox) && self.incarnation(&attach.inbox).is_none()
-        {
-            return Ok(Attached {
-                version: None,
-                session_present: false,
-                subscriptions: Vec::new(),
-                inbound: Vec::new(),
-                released: Vec::new(),
-                first_seq: 1,
-                sent_upto: 0,
-            });
+        if needs_none && self.seems_absent(&attach.inbox) {
+            // It may have been attached on another node an instant ago.
+            self.fresh().await?;
+            if self.seems_absent(&attach.inbox) {
+                return Ok(Attached {
+                    version: None,
+                    session_present: false,
+                    subscriptions: Vec::new(),
+                    inbound: Vec::new(),
+                    released: Vec::new(),
+                    first_seq: 1,
+                    sent_upto: 0,
+                });
+            }
         }
         let mut on_its_way = AttachOnItsWay::begin(self, &attach);
         let reply = self.change(command::attach(&attach, on_its_way.token)).await;
@@ -342,6 +370,40 @@ impl InboxService for InboxStore {
 
     fn incarnation(&self, inbox: &InboxId) -> Option<u64> {
         self.handle.shared.state.lock().incarnation(inbox)
+    }
+
+    fn holder(&self, inbox: &InboxId) -> Option<NodeIncarnation> {
+        self.handle.shared.state.lock().holder(inbox)
+    }
+
+    fn may_live(&self, inbox: &InboxId, incarnation: u64) -> bool {
+        self.handle.shared.state.lock().may_live(inbox, incarnation)
+    }
+
+    fn owns(&self, version: SessionVersion) -> bool {
+        self.handle.shared.state.lock().owns(version)
+    }
+
+    async fn detach_node(&self, run: NodeIncarnation) -> Result<u64, InboxError> {
+        let next = Incarnation(run.incarnation.0.saturating_add(1));
+        self.detach_runs_before(NodeIncarnation { incarnation: next, ..run }).await
+    }
+
+    fn holders(&self) -> Vec<(NodeIncarnation, u64)> {
+        self.handle.shared.state.lock().holders()
+    }
+
+    fn settle_ended(&self, incarnations: Vec<u64>) -> InboxFuture<()> {
+        if incarnations.is_empty() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        // Lost, it is told again: not tried again here.
+        let reply = self.range.mutate_from_reserve(ROUTE, command::settle_ended(&incarnations));
+        Box::pin(async move { reply::read_done(reply.await.map_err(refused)?) })
+    }
+
+    fn leads(&self) -> bool {
+        self.handle.shared.state.lock().leads()
     }
 
     async fn detach_runs_before(&self, current: NodeIncarnation) -> Result<u64, InboxError> {

@@ -3,11 +3,11 @@
 use crate::command;
 use crate::coproc::Shared;
 use crate::corrupt;
-use crate::schema::will;
+use crate::schema::{KeyKind, all_below, subscription, will};
 use crate::state::{Notice, Timer, later};
 use crate::store::ROUTE;
-use base_kv_api::{KvError, MutateError, RangeClient};
-use base_types::{Clock, NodeIncarnation, WallMs};
+use base_kv_api::{KvError, MutateError, RangeClient, Visit};
+use base_types::{Clock, NodeIncarnation, SubscriptionFilter, WallMs};
 use inbox_api::{InboxId, PendingWill, SessionVersion};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -124,6 +124,7 @@ impl TimerTask {
         for timer in &due {
             match *timer {
                 Timer::Will(version) => self.tell_will(version, now),
+                Timer::Ended(incarnation) => self.tell_ended(incarnation, now),
                 Timer::Expire(incarnation) => ended.push(incarnation),
                 Timer::Sweep(incarnation) => swept.push(incarnation),
             }
@@ -141,7 +142,56 @@ impl TimerTask {
         Ok(progressed)
     }
 
+    fn tell_ended(&self, incarnation: u64, now: WallMs) {
+        if !self.is_heard() {
+            return;
+        }
+        let filters = match self.read_filters(incarnation) {
+            Ok(filters) => filters,
+            Err(error) => {
+                tracing::error!(%error, incarnation, "the subscriptions of a session that ended can't be read");
+                Vec::new()
+            }
+        };
+        let inbox = {
+            let mut state = self.shared.state.lock();
+            // What was applied an instant ago may not be visible yet.
+            let pause = if filters.is_empty() { BACK_OFF } else { state.config().will_retell };
+            state.told_ended(incarnation, later(now, pause))
+        };
+        if let (Some(inbox), false) = (inbox, filters.is_empty()) {
+            self.shared.tell(vec![Notice::Ended(inbox, incarnation, filters)]);
+        }
+    }
+
+    fn read_filters(&self, incarnation: u64) -> Result<Vec<SubscriptionFilter>, KvError> {
+        let mut filters = Vec::new();
+        let keys = all_below(KeyKind::Subscription, incarnation);
+        let mut failed = None;
+        self.range.read(ROUTE, &mut |space| {
+            space.scan(&keys.start..&keys.end, &mut |key, _| match subscription::decode_key(key) {
+                Ok(filter) => {
+                    filters.push(filter);
+                    Visit::More
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    Visit::Enough
+                }
+            })
+        })?;
+        failed.map_or(Ok(filters), |error| Err(corrupt("read a subscription")(error)))
+    }
+
+    /// What nobody hears is not told: it stays due.
+    fn is_heard(&self) -> bool {
+        self.shared.listener.get().is_some()
+    }
+
     fn tell_will(&self, version: SessionVersion, now: WallMs) {
+        if !self.is_heard() {
+            return;
+        }
         let will = match self.read_will(version) {
             Ok(will) => will,
             Err(error) => {

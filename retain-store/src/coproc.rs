@@ -5,7 +5,7 @@ use base_types::{Message, WallMs};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The retained messages as a state machine.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub struct RetainCoproc {
 #[derive(Debug, Default)]
 pub struct RetainFigures {
     topics: AtomicUsize,
+    leads: AtomicBool,
 }
 
 impl RetainFigures {
@@ -27,6 +28,11 @@ impl RetainFigures {
     #[must_use]
     pub fn topics(&self) -> usize {
         self.topics.load(Ordering::Relaxed)
+    }
+
+    /// Whether the replica leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
     }
 }
 
@@ -137,6 +143,10 @@ impl Coproc for RetainCoproc {
         })?;
         self.applied();
         Ok(())
+    }
+
+    fn on_leader(&mut self, leads: bool) {
+        self.figures.leads.store(leads, Ordering::Release);
     }
 }
 

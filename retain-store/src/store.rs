@@ -8,6 +8,8 @@ use base_types::{Clock, Message, TenantId, TopicFilter, TopicName};
 use bytes::{Bytes, BytesMut};
 use retain_api::{Page, RetainError, RetainFuture, RetainService};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// The settings of the retained messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,9 @@ pub struct RetainStore {
 const LOOKS_MAX: usize = 5_000;
 /// So many messages go in one purge.
 const PURGE_MAX: u64 = 1000;
+/// A view that is to be up to date is waited for so long, also while there is no leader.
+const FRESH_WAIT: Duration = Duration::from_secs(5);
+const FRESH_AGAIN: Duration = Duration::from_millis(50);
 
 impl RetainStore {
     /// The client of `range`, whose coprocessor keeps `figures` on this node.
@@ -57,6 +62,24 @@ impl RetainService for RetainStore {
                 Reply::NotUnderstood | Reply::Purged(_) => Err(not_understood()),
             }
         })
+    }
+
+    async fn fresh(&self) -> Result<(), RetainError> {
+        let first = schema::keys(KeyKind::Retained).start;
+        let deadline = Instant::now() + FRESH_WAIT;
+        loop {
+            let result = timeout_at(deadline, self.range.linearize(&first)).await;
+            let cause = match result {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if error.is_retryable() && Instant::now() + FRESH_AGAIN < deadline => {
+                    sleep(FRESH_AGAIN).await;
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no leader confirms that this node is up to date".to_owned(),
+            };
+            return Err(RetainError::Unavailable { cause });
+        }
     }
 
     fn matches(
@@ -122,6 +145,10 @@ impl RetainService for RetainStore {
 
     fn topic_count(&self) -> usize {
         self.figures.topics()
+    }
+
+    fn leads(&self) -> bool {
+        self.figures.leads()
     }
 
     async fn collect_expired(&self) -> Result<u64, RetainError> {

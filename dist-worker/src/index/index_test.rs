@@ -113,7 +113,7 @@ proptest! {
 #[test]
 fn readers_see_what_stays_while_others_come_and_go() {
     let index = index_of(&[inbox_route("t", "a/b", "stays", 1)]);
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

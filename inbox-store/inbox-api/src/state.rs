@@ -215,23 +215,31 @@ impl Commit {
     }
 }
 
-/// What the inboxes of this node hold.
+/// What the inboxes hold, as the replica of this node knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxStats {
+    /// The replica leads. Each node has all inboxes: what follows is that of the whole cluster, on each node the same but for what it lags;
+    /// that of the leader is for the sum over all nodes.
+    pub leads: bool,
     /// Inboxes, attached or not.
     pub inboxes: u64,
     /// Of them with a connection.
     pub attached: u64,
+    /// Of those, with a connection on this node: this one can be summed.
+    pub attached_here: u64,
     /// Entries in all queues.
     pub queued_messages: u64,
     /// Bytes of all bodies, each counted once for each receiver.
     pub queued_bytes: u64,
     /// Wills of connections that have ended: they wait for their delay, or to be settled.
     pub wills: u64,
-    /// Bytes of messages that are kept in memory beside the disk.
+    /// Inboxes that ended, with routes that may not be removed yet.
+    pub ended: u64,
+    /// Bytes of messages that this node keeps in memory beside the disk.
     pub cached_bytes: u64,
     // What follows counts since the start, on the node that leads, so that the sum over all nodes is right:
     // what was queued at the start + stored = queued + done + dropped_oldest + expired + discarded.
+    // What two leaders apply around a change of leadership is counted by both or by none: a few entries for each change.
     /// Entries that were queued.
     pub stored: u64,
     /// Entries that were acknowledged.
@@ -246,6 +254,15 @@ pub struct InboxStats {
     pub expired: u64,
     /// Entries that were queued when their session ended.
     pub discarded: u64,
+}
+
+impl InboxStats {
+    /// What counts since the start alone.
+    #[must_use]
+    pub fn counts(self) -> Self {
+        let Self { stored, done, dropped_oldest, dropped_newest, rejected, expired, discarded, .. } = self;
+        Self { stored, done, dropped_oldest, dropped_newest, rejected, expired, discarded, ..Self::default() }
+    }
 }
 
 /// An inbox, as an operator sees it.

@@ -7,6 +7,7 @@ pub(crate) mod body;
 pub(crate) mod counter;
 pub(crate) mod cursor;
 pub(crate) mod doomed;
+pub(crate) mod ended;
 pub(crate) mod entry;
 pub(crate) mod inbound;
 pub(crate) mod inbox;
@@ -31,6 +32,7 @@ pub(crate) enum KeyKind {
     Released = 8,
     Inbound = 9,
     Doomed = 10,
+    Ended = 11,
 }
 
 impl KeyKind {

@@ -1,20 +1,21 @@
-use super::{Notice, State, Timer, WaitingWill};
+use super::{EndedInbox, Notice, State, Timer, WaitingWill};
 use crate::corrupt;
 use crate::inbox::Inbox;
 use crate::reply;
 use crate::schema::inbox::{Holder, InboxRecord};
 use crate::schema::{
-    KeyKind, all_below, counter, cursor, doomed, entry, inbound, inbox as inbox_key, released, subscription, will,
+    KeyKind, all_below, counter, cursor, doomed, ended, entry, inbound, inbox as inbox_key, released, subscription,
+    will,
 };
 use crate::tail::Tail;
 use base_kv_api::{ApplyCx, KvError, KvSpace, Visit};
-use base_types::{NodeIncarnation, SubscriptionFilter, SubscriptionOptions, WallMs};
+use base_types::{Incarnation, NodeIncarnation, SubscriptionFilter, SubscriptionOptions, WallMs};
 use bytes::Bytes;
 use inbox_api::{Attach, Attached, InboxId, SessionVersion, WillFate};
 use std::sync::Arc;
 
-/// A queue that shares bodies with others and is longer is removed bit by bit.
-const REMOVED_AT_ONCE: u64 = if cfg!(test) { 2 } else { 256 };
+/// What is longer is removed bit by bit, or as a range.
+pub(super) const REMOVED_AT_ONCE: u64 = if cfg!(test) { 2 } else { 256 };
 
 impl State {
     pub(super) fn attach(
@@ -50,14 +51,14 @@ impl State {
             holder: Holder::Attached(attach.node),
             will_delay: attach.will.as_ref().map(|will| will.delay_secs),
         };
+        let holder = self.inboxes.get(&version.incarnation).map(|inbox| inbox.record.holder);
+        holder.into_iter().for_each(|holder| self.let_go(holder));
+        self.hold(attach.node);
         if let Some(pending) = &attach.will {
             space.put(&will::key(version), &will::encode(&attach.inbox, &attach.owner, None, pending));
         }
         let inbox = match self.inboxes.get_mut(&version.incarnation) {
             Some(inbox) => {
-                if !inbox.record.is_attached() {
-                    self.ledger.stats.attached += 1;
-                }
                 if let Some(at) = inbox.record.expires_at() {
                     self.timers.remove(&(at, Timer::Expire(version.incarnation)));
                 }
@@ -72,11 +73,12 @@ impl State {
                 let id = Arc::new(id);
                 self.name(id.clone(), version.incarnation);
                 self.ledger.stats.inboxes += 1;
-                self.ledger.stats.attached += 1;
                 self.inboxes.entry(version.incarnation).or_insert_with(|| Box::new(Inbox::new(id, record)))
             }
         };
-        inbox.tail = Some(Box::new(Tail::new(inbox.seqs.next())));
+        if attach.node.node == self.config.node {
+            inbox.tail = Some(Box::new(Tail::new(inbox.seqs.next())));
+        }
         inbox.save_record(space);
         let attached = Attached {
             version: Some(version),
@@ -188,7 +190,8 @@ impl State {
         Ok(reply::done())
     }
 
-    /// Undoes an attach whose caller never learned of it: what it should have refused never fires a will (faults.md T14).
+    /// Undoes an attach whose caller never learned of it: what it should have refused never fires a will (faults.md T14), and a session
+    /// that nobody was told of is not present later.
     pub(super) fn abandon(
         &mut self,
         cx: &ApplyCx,
@@ -202,12 +205,16 @@ impl State {
             && inbox.record.holder == Holder::Attached(run)
             && inbox.record.token == token
         {
-            self.leave(cx, incarnation, WillFate::Discard, space)?;
+            if inbox.record.version.attach == 1 {
+                self.end(cx, incarnation, WillFate::Discard, space)?;
+            } else {
+                self.leave(cx, incarnation, WillFate::Discard, space)?;
+            }
         }
         Ok(reply::done())
     }
 
-    /// Detaches a bounded number of inboxes that earlier runs of a node left attached.
+    /// Detaches a bounded number of inboxes that earlier runs of a node left attached. This node may be theirs, and alive: taken for dead.
     pub(super) fn detach_runs(
         &mut self,
         cx: &ApplyCx,
@@ -220,10 +227,15 @@ impl State {
             Holder::Attached(run) => run.node == current.node && run.incarnation < current.incarnation,
             Holder::DetachedAt(_) => false,
         };
+        let runs = NodeIncarnation { incarnation: Incarnation(0), ..current }..current;
+        if self.holders.range(runs).next().is_none() {
+            return Ok(reply::detached_runs(0, None));
+        }
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         let found: Vec<u64> =
             self.inboxes.range(from..).filter(|(_, inbox)| stale(inbox)).map(|(&i, _)| i).take(max).collect();
         for &incarnation in &found {
+            self.fence(incarnation);
             self.leave(cx, incarnation, WillFate::Publish, space)?;
         }
         let next = if found.len() < max { None } else { found.last().map(|last| last + 1) };
@@ -243,7 +255,7 @@ impl State {
             return self.end(cx, incarnation, fate, space);
         }
         let (version, delay) = (inbox.version(), inbox.record.will_delay);
-        inbox.record.holder = Holder::DetachedAt(cx.stamped);
+        let holder = std::mem::replace(&mut inbox.record.holder, Holder::DetachedAt(cx.stamped));
         if fate == WillFate::Discard {
             inbox.record.will_delay = None;
         }
@@ -252,7 +264,7 @@ impl State {
         inbox.save_record(space);
         let (expiry, expires_at) = (inbox.record.expiry_secs, inbox.record.expires_at());
         self.cached.remove(&incarnation);
-        self.ledger.stats.attached -= 1;
+        self.let_go(holder);
         if let Some(at) = expires_at {
             self.set_timer(at, Timer::Expire(incarnation));
         }
@@ -276,6 +288,7 @@ impl State {
     ) -> Result<(), KvError> {
         let Some(mut inbox) = self.inboxes.remove(&incarnation) else { return Ok(()) };
         self.unname(&inbox.id);
+        self.let_go(inbox.record.holder);
         self.cached.remove(&incarnation);
         inbox.drop_tail(&mut self.ledger);
         if let Some(at) = inbox.record.expires_at() {
@@ -283,11 +296,9 @@ impl State {
         }
         let stats = &mut self.ledger.stats;
         stats.inboxes -= 1;
-        stats.attached -= u64::from(inbox.record.is_attached());
         stats.queued_messages = stats.queued_messages.saturating_sub(inbox.queue.messages);
         stats.queued_bytes = stats.queued_bytes.saturating_sub(inbox.queue.bytes);
         self.ledger.count(|stats| stats.discarded += inbox.queue.messages);
-        let subscriptions = if inbox.subscriptions == 0 { Vec::new() } else { subscriptions(incarnation, space)? };
 
         match (inbox.record.will_delay, fate) {
             (Some(_), WillFate::Publish) => self.schedule_will(cx, inbox.version(), 0, space)?,
@@ -301,14 +312,16 @@ impl State {
         for &id in &inbox.inbound {
             space.delete(&inbound::key(incarnation, id));
         }
-        for (filter, _) in &subscriptions {
-            space.delete(&subscription::key(incarnation, filter));
-        }
         space.delete(&cursor::key(incarnation));
         space.delete(&inbox_key::key(&inbox.id));
-        if self.ledger.leads {
-            let filters = subscriptions.into_iter().map(|(filter, _)| filter).collect();
-            self.notices.push(Notice::Ended(inbox.id.clone(), incarnation, filters));
+        if inbox.subscriptions > 0 {
+            // They stay until their routes are gone.
+            space.put(&ended::key(incarnation), &ended::encode(&inbox.id, inbox.subscriptions));
+            let (id, subscriptions) = (inbox.id.clone(), inbox.subscriptions);
+            self.ended.insert(incarnation, EndedInbox { id, subscriptions, tell_at: WallMs(0) });
+            self.set_timer(WallMs(0), Timer::Ended(incarnation));
+        } else if self.ledger.leads {
+            self.notices.push(Notice::Ended(inbox.id.clone(), incarnation, Vec::new()));
         }
 
         let first = inbox.seqs.first();

@@ -1,7 +1,8 @@
+use super::attach::REMOVED_AT_ONCE;
 use super::{State, Timer};
 use crate::corrupt;
 use crate::reply;
-use crate::schema::{KeyKind, all_below, doomed, entry};
+use crate::schema::{KeyKind, all_below, doomed, ended, entry};
 use base_kv_api::{ApplyCx, KvError, KvSpace, Visit};
 use base_types::WallMs;
 use bytes::Bytes;
@@ -56,6 +57,27 @@ impl State {
         // A fetch gives up after many expired ones: what is behind them is told anew.
         if inbox.queue.messages > 0 && inbox.record.is_attached() {
             self.dirty.push(incarnation);
+        }
+        Ok(reply::done())
+    }
+
+    /// No route leads to these inboxes any more: their subscriptions go.
+    pub(super) fn settle_ended(&mut self, incarnations: &[u64], space: &mut dyn KvSpace) -> Result<Bytes, KvError> {
+        for &incarnation in incarnations {
+            let Some(ended) = self.ended.remove(&incarnation) else { continue };
+            self.timers.remove(&(ended.tell_at, Timer::Ended(incarnation)));
+            space.delete(&ended::key(incarnation));
+            let below = all_below(KeyKind::Subscription, incarnation);
+            if ended.subscriptions > REMOVED_AT_ONCE {
+                space.delete_range(&below.start..&below.end);
+                continue;
+            }
+            let mut keys = Vec::new();
+            space.scan(&below.start..&below.end, &mut |key, _| {
+                keys.push(key.to_vec());
+                Visit::More
+            })?;
+            keys.iter().for_each(|key| space.delete(key));
         }
         Ok(reply::done())
     }

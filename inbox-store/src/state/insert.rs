@@ -95,8 +95,11 @@ impl State {
                 body: shared.map_or_else(|| EntryBody::Inline(insert.body.clone()), EntryBody::Shared),
             };
             let seq = inbox.push(&new, &mut self.ledger, &mut self.scratch, space);
-            if let Holder::Attached(run) = inbox.record.holder {
-                if run.node == self.config.node && !inbox.notified {
+            // Elsewhere nobody fetches it.
+            if let Holder::Attached(run) = inbox.record.holder
+                && run.node == self.config.node
+            {
+                if !inbox.notified {
                     self.dirty.push(receiver.incarnation);
                 }
                 // Copied once: a slice would keep the whole log entry in memory.

@@ -18,8 +18,9 @@ use crate::command::Command;
 use crate::inbox::Inbox;
 use crate::ledger::Ledger;
 use crate::reply;
+use crate::schema::inbox::Holder;
 use base_kv_api::{ApplyCx, KvError, KvSpace};
-use base_types::{SubscriptionFilter, TenantId, WallMs};
+use base_types::{NodeIncarnation, SubscriptionFilter, TenantId, WallMs};
 use bytes::Bytes;
 use inbox_api::{InboxId, PendingWill, SessionVersion};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,10 @@ pub(crate) struct State {
     counts: BTreeMap<TenantId, u64>,
     /// Wills whose connection has ended.
     wills: BTreeMap<SessionVersion, WaitingWill>,
+    /// Which runs own how many inboxes.
+    holders: BTreeMap<NodeIncarnation, u64>,
+    /// Inboxes that ended and whose routes may still be there.
+    ended: BTreeMap<u64, EndedInbox>,
     /// Queues that outlived their inbox: where their removal goes on.
     doomed: BTreeMap<u64, u64>,
     /// What a leader has to do, and when.
@@ -61,12 +66,21 @@ struct WaitingWill {
     tell_at: WallMs,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct EndedInbox {
+    id: Arc<InboxId>,
+    subscriptions: u64,
+    /// Told (again) then. Known to the leader alone.
+    tell_at: WallMs,
+}
+
 /// What falls due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     Will(SessionVersion),
     Expire(u64),
     Sweep(u64),
+    Ended(u64),
 }
 
 /// What the listener is to be told.
@@ -87,6 +101,8 @@ impl State {
             names: BTreeMap::new(),
             counts: BTreeMap::new(),
             wills: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            ended: BTreeMap::new(),
             doomed: BTreeMap::new(),
             timers: BTreeSet::new(),
             ledger: Ledger::default(),
@@ -115,6 +131,7 @@ impl State {
             Ok(Command::Expire { incarnations }) => self.expire(cx, &incarnations, space),
             Ok(Command::Discard { version, seqs }) => self.discard(cx, version, &seqs, space),
             Ok(Command::Abandon { inbox, run, token }) => self.abandon(cx, &inbox, run, token, space),
+            Ok(Command::SettleEnded { incarnations }) => self.settle_ended(&incarnations, space),
             Ok(Command::Sweep { incarnation, max }) => self.sweep(incarnation, max, space),
             Err(error) => {
                 tracing::error!(%error, index = cx.index, "a command was not understood");
@@ -155,11 +172,36 @@ impl State {
             will.tell_at = will.due;
             self.timers.insert((will.due, Timer::Will(version)));
         }
+        for (&incarnation, ended) in &mut self.ended {
+            self.timers.remove(&(ended.tell_at, Timer::Ended(incarnation)));
+            ended.tell_at = WallMs(0);
+            self.timers.insert((WallMs(0), Timer::Ended(incarnation)));
+        }
         self.woken = true;
     }
 
     pub(crate) fn leads(&self) -> bool {
         self.ledger.leads
+    }
+
+    /// A run attached an inbox.
+    fn hold(&mut self, run: NodeIncarnation) {
+        *self.holders.entry(run).or_default() += 1;
+        self.ledger.stats.attached += 1;
+        self.ledger.stats.attached_here += u64::from(run.node == self.config.node);
+    }
+
+    /// Who held an inbox holds it no more.
+    fn let_go(&mut self, holder: Holder) {
+        let Holder::Attached(run) = holder else { return };
+        self.ledger.stats.attached -= 1;
+        self.ledger.stats.attached_here -= u64::from(run.node == self.config.node);
+        if let Some(count) = self.holders.get_mut(&run) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.remove(&run);
+            }
+        }
     }
 
     fn name(&mut self, id: Arc<InboxId>, incarnation: u64) {

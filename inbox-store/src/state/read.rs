@@ -1,6 +1,8 @@
 use super::{State, Timer};
+use crate::ledger::Ledger;
+use crate::schema::inbox::Holder;
 use crate::tail::Page;
-use base_types::{ClientId, TenantId, WallMs};
+use base_types::{ClientId, NodeIncarnation, TenantId, WallMs};
 use inbox_api::{InboxId, InboxStats, InboxSummary, SessionVersion};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
@@ -56,8 +58,32 @@ impl State {
         self.names.get(inbox).copied()
     }
 
+    pub(crate) fn may_live(&self, inbox: &InboxId, incarnation: u64) -> bool {
+        // Numbers are allotted in order, and an inbox that ended never comes back: what is not here has ended, or is still to come.
+        incarnation >= self.next_incarnation || self.incarnation(inbox) == Some(incarnation)
+    }
+
+    pub(crate) fn owns(&self, version: SessionVersion) -> bool {
+        let inbox = self.inboxes.get(&version.incarnation);
+        inbox.is_some_and(|inbox| inbox.record.version == version && inbox.record.is_attached())
+    }
+
+    pub(crate) fn holders(&self) -> Vec<(NodeIncarnation, u64)> {
+        self.holders.iter().map(|(&run, &count)| (run, count)).collect()
+    }
+
+    /// The run that holds the connection.
+    pub(crate) fn holder(&self, inbox: &InboxId) -> Option<NodeIncarnation> {
+        let inbox = self.inboxes.get(self.names.get(inbox)?)?;
+        match inbox.record.holder {
+            Holder::Attached(run) => Some(run),
+            Holder::DetachedAt(_) => None,
+        }
+    }
+
     pub(crate) fn stats(&self) -> InboxStats {
-        InboxStats { cached_bytes: self.ledger.cached_bytes as u64, ..self.ledger.stats }
+        let Ledger { leads, cached_bytes, stats, .. } = &self.ledger;
+        InboxStats { leads: *leads, ended: self.ended.len() as u64, cached_bytes: *cached_bytes as u64, ..*stats }
     }
 
     pub(crate) fn count_of(&self, tenant: &TenantId) -> u64 {
@@ -77,6 +103,15 @@ impl State {
             .take(max)
             .map(|inbox| inbox.summary())
             .collect()
+    }
+
+    /// As [`State::told`], of an inbox that ended.
+    pub(crate) fn told_ended(&mut self, incarnation: u64, at: WallMs) -> Option<Arc<InboxId>> {
+        let ended = self.ended.get_mut(&incarnation)?;
+        self.timers.remove(&(ended.tell_at, Timer::Ended(incarnation)));
+        ended.tell_at = at;
+        self.timers.insert((at, Timer::Ended(incarnation)));
+        Some(ended.id.clone())
     }
 
     /// What is due at `now`, in order.
@@ -112,12 +147,25 @@ impl State {
             })
             .collect();
         let wills: Vec<_> = self.wills.iter().map(|(version, will)| (version, &will.id, will.due)).collect();
-        let timers: Vec<_> = self.timers.iter().filter(|(_, timer)| !matches!(timer, Timer::Will(_))).collect();
+        let timers: Vec<_> =
+            self.timers.iter().filter(|(_, timer)| !matches!(timer, Timer::Will(_) | Timer::Ended(_))).collect();
+        let ended: Vec<_> = self.ended.iter().map(|(i, ended)| (i, &ended.id, ended.subscriptions)).collect();
         let s = self.ledger.stats;
-        let stats = (s.inboxes, s.attached, s.queued_messages, s.queued_bytes, s.wills);
+        let stats = (s.inboxes, s.attached, s.attached_here, s.queued_messages, s.queued_bytes, s.wills);
         format!(
             "{:#?}",
-            (self.next_incarnation, &self.names, &self.counts, inboxes, wills, &self.doomed, timers, stats)
+            (
+                self.next_incarnation,
+                &self.names,
+                &self.counts,
+                inboxes,
+                wills,
+                &self.holders,
+                ended,
+                &self.doomed,
+                timers,
+                stats
+            )
         )
     }
 }

@@ -1,7 +1,8 @@
-use super::{State, Timer, WaitingWill};
+use super::{EndedInbox, Notice, State, Timer, WaitingWill};
 use crate::corrupt;
 use crate::inbox::{Inbox, Released};
-use crate::schema::{KeyKind, counter, cursor, doomed, entry, inbound, inbox, released, will};
+use crate::schema::inbox::Holder;
+use crate::schema::{KeyKind, counter, cursor, doomed, ended, entry, inbound, inbox, released, will};
 use crate::seqs::Seqs;
 use crate::tail::Tail;
 use base_kv_api::{KvError, KvRead, Visit};
@@ -18,6 +19,7 @@ impl State {
         let fresh = Self::new(self.config.clone());
         let before = std::mem::replace(self, fresh);
         self.ledger.leads = before.ledger.leads;
+        self.ledger.stats = before.ledger.stats.counts();
         self.woken = true;
         if let Some(value) = keys.get(&counter::KEY)? {
             self.next_incarnation = counter::decode(value).map_err(corrupt("read the counter of inboxes"))?;
@@ -32,17 +34,42 @@ impl State {
             self.timers.insert((WallMs(0), Timer::Sweep(incarnation)));
             Ok(())
         })?;
+        each(keys, KeyKind::Ended, |key, value| {
+            let incarnation = crate::schema::incarnation_of(key).ok_or(WireError::Truncated)?;
+            let (id, subscriptions) = ended::decode(Bytes::copy_from_slice(value))?;
+            self.ended.insert(incarnation, EndedInbox { id: Arc::new(id), subscriptions, tell_at: WallMs(0) });
+            self.timers.insert((WallMs(0), Timer::Ended(incarnation)));
+            Ok(())
+        })?;
+        let mut held = Vec::new();
         for inbox in self.inboxes.values_mut() {
             let stats = &mut self.ledger.stats;
             stats.inboxes += 1;
             stats.queued_messages += inbox.queue.messages;
             stats.queued_bytes += inbox.queue.bytes;
-            if inbox.record.is_attached() {
-                stats.attached += 1;
-                inbox.tail = Some(Box::new(Tail::new(inbox.seqs.next())));
+            if let Holder::Attached(run) = inbox.record.holder {
+                held.push(run);
+                if run.node == self.config.node {
+                    inbox.tail = Some(Box::new(Tail::new(inbox.seqs.next())));
+                }
             }
         }
+        held.into_iter().for_each(|run| self.hold(run));
+        self.tell_difference(&before);
         Ok(())
+    }
+
+    /// A snapshot came in place of entries: what they would have told the connections of this node is told now.
+    fn tell_difference(&mut self, before: &Self) {
+        let node = self.config.node;
+        let is_here = |inbox: &Inbox| matches!(inbox.record.holder, Holder::Attached(run) if run.node == node);
+        for inbox in before.inboxes.values().filter(|inbox| is_here(inbox)) {
+            if !self.owns(inbox.version()) {
+                self.notices.push(Notice::Fenced(inbox.id.clone(), inbox.version()));
+            }
+        }
+        let queued = self.inboxes.values().filter(|inbox| is_here(inbox) && inbox.queue.messages > 0);
+        self.dirty.extend(queued.map(|inbox| inbox.incarnation()));
     }
 
     fn load_inboxes(&mut self, keys: &dyn KvRead) -> Result<(), KvError> {

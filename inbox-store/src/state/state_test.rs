@@ -478,8 +478,10 @@ impl World {
             Op::Abandon { client, own } => {
                 let Some(inbox) = self.model.inboxes.get(client) else { return };
                 let (token, run) = (inbox.token + u64::from(!own), inbox.attached.unwrap_or(RUN));
-                if *own && inbox.attached.is_some() {
-                    self.model.leave(*client, false, now);
+                match inbox.version.attach {
+                    _ if !*own || inbox.attached.is_none() => {}
+                    1 => self.model.end(*client, false, now),
+                    _ => self.model.leave(*client, false, now),
                 }
                 self.apply(command::abandon(&crate::testing::inbox(CLIENTS[*client]), run, token));
             }

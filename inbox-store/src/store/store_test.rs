@@ -252,7 +252,7 @@ async fn a_clean_start_ends_the_old_life_with_all_it_had() {
     assert!(!attached.session_present && attached.subscriptions.is_empty());
     assert_ne!(new.incarnation, old.incarnation);
     let ended = Told::Ended(inbox("c"), old.incarnation, vec![filter("a/#"), filter("$share/g/b")]);
-    assert_eq!(node.told(), [ended]);
+    assert_eq!(node.next_told().await, ended);
     assert_eq!(node.fetch("c", new, 1), []);
     let outcomes = node.store.insert(insert(b"2", vec![to("c", old.incarnation)])).await;
     assert_eq!(outcomes, Ok(vec![InsertOutcome::NoInbox]));
@@ -373,7 +373,7 @@ async fn a_crash_of_a_node_detaches_what_its_earlier_runs_held_and_nothing_else(
     let old = node.attach(Attach { node: earlier, ..with_will(attach("old", 5), 0) }).await;
     let now = node.attach(attach("now", 5)).await;
     assert_eq!(node.store.detach_runs_before(RUN).await, Ok(1));
-    assert_eq!(node.told(), [Told::Will(inbox("old"), old)]);
+    assert_eq!(node.told(), [Told::Fenced(inbox("old"), old), Told::Will(inbox("old"), old)]);
     assert_eq!(node.store.fetch(&inbox("old"), old, 1, 1, 1), Err(InboxError::Fenced));
     assert_eq!(node.fetch("now", now, 1), []);
     node.pass(Duration::from_secs(5));

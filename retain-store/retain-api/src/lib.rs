@@ -44,6 +44,13 @@ pub trait RetainService: Send + Sync + 'static {
     /// Sets the retained message of its topic, or clears it when the payload is empty [MQTT-3.3.1-6]. Ready when committed.
     fn retain(&self, tenant: &TenantId, message: Arc<Message>) -> RetainFuture;
 
+    /// Waits until the view of this node holds every change that was acknowledged anywhere before the call: ask it before the first page
+    /// for a new subscription, or what was just replaced elsewhere may be sent. Cheap: calls that come together share one round.
+    ///
+    /// # Errors
+    /// When no leader confirms in time: a few seconds at most.
+    async fn fresh(&self) -> Result<(), RetainError>;
+
     /// The retained messages that match, in a stable order of topics, unexpired at the time of the call: at most `max` that come
     /// after `after`. Fewer than `max` means that there are no more.
     ///
@@ -75,8 +82,11 @@ pub trait RetainService: Send + Sync + 'static {
         Ok(Page { messages, next })
     }
 
-    /// How many topics have a retained message.
+    /// How many topics have a retained message, on all nodes together: each holds them all.
     fn topic_count(&self) -> usize;
+
+    /// Whether the replica on this node leads its range: one node of the cluster does the housekeeping.
+    fn leads(&self) -> bool;
 
     /// Removes what has expired. The leader's housekeeping calls it now and then; readers never see expired ones anyway.
     ///
