@@ -64,10 +64,10 @@ impl PublishParts<'_> {
     }
 
     /// Appends the packet to `out`.
-    #[inline]
+    #[inline(always)] // A call costs a quarter of what it does.
     pub fn encode(&self, version: Version, out: &mut BytesMut) {
         let lengths = self.lengths(version);
-        out.reserve(SLACK + lengths.fixed_header() + lengths.remaining);
+        out.reserve(lengths.fixed_header() + lengths.remaining);
         self.put_head(lengths, out);
         out.put_slice(self.payload);
     }
@@ -76,7 +76,7 @@ impl PublishParts<'_> {
     #[inline]
     pub fn encode_head(&self, version: Version, out: &mut BytesMut) {
         let lengths = self.lengths(version);
-        out.reserve(SLACK + lengths.fixed_header() + lengths.remaining - self.payload.len());
+        out.reserve(lengths.fixed_header() + lengths.remaining - self.payload.len());
         self.put_head(lengths, out);
     }
 
@@ -99,7 +99,7 @@ impl PublishParts<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)] // As `encode`.
     fn lengths(&self, version: Version) -> Lengths {
         let packet_id = if self.qos > QoS::AtMostOnce { 2 } else { 0 };
         let remaining = 2 + self.topic.len() + packet_id + self.payload.len();
@@ -121,16 +121,25 @@ impl PublishParts<'_> {
         expiry + alias + identifiers
     }
 
-    #[inline]
+    #[inline(always)] // As `encode`.
     #[allow(clippy::cast_possible_truncation, reason = "a topic has at most 65,535 bytes")]
     fn put_head(&self, lengths: Lengths, out: &mut BytesMut) {
         let with_id = self.qos > QoS::AtMostOnce;
         let first = 0x30 | u8::from(self.dup && with_id) << 3 | (self.qos as u8) << 1 | u8::from(self.retain);
-        // The first 4 to 7 bytes are put together in a register, written as 8, and cut: a copy of a fixed length is one store.
-        let (remaining, n) = varint::word(lengths.remaining);
-        let topic_length = (self.topic.len() as u16).swap_bytes();
-        let front = u64::from(first) | u64::from(remaining) << 8 | u64::from(topic_length) << (8 + 8 * n);
-        put_cut(out, front.to_le_bytes(), 3 + n);
+        let [high, low] = (self.topic.len() as u16).to_be_bytes();
+        // Copies of a fixed length need no call: the two usual lengths of the front have them.
+        match lengths.remaining {
+            remaining @ ..0x80 => out.extend_from_slice(&[first, remaining as u8, high, low]),
+            remaining @ ..0x4000 => {
+                out.extend_from_slice(&[first, remaining as u8 | 0x80, (remaining >> 7) as u8, high, low]);
+            }
+            remaining => {
+                let (length, n) = varint::bytes(remaining);
+                out.put_u8(first);
+                out.put_slice(&length[..n]);
+                out.put_slice(&[high, low]);
+            }
+        }
         out.extend_from_slice(self.topic.as_bytes());
         let id = self.packet_id.map_or(0, PacketId::get).to_be_bytes();
         match lengths.properties {
@@ -149,9 +158,12 @@ impl PublishParts<'_> {
 
     #[inline(never)]
     fn put_properties(&self, length: usize, out: &mut BytesMut) {
-        let put_varint = |out: &mut BytesMut, value| {
-            let (word, n) = varint::word(value);
-            put_cut(out, word.to_le_bytes(), n);
+        let put_varint = |out: &mut BytesMut, value| match value {
+            0..0x80 => out.put_u8(value as u8),
+            _ => {
+                let (bytes, n) = varint::bytes(value);
+                out.put_slice(&bytes[..n]);
+            }
         };
         put_varint(out, length);
         if let Some(secs) = self.message_expiry_interval {
@@ -168,17 +180,6 @@ impl PublishParts<'_> {
         }
         out.put_slice(self.forwarded);
     }
-}
-
-/// What [`put_cut`] writes and takes back, at most.
-const SLACK: usize = 8;
-
-/// Appends the first `length` of some bytes.
-#[inline]
-fn put_cut<const N: usize>(out: &mut BytesMut, bytes: [u8; N], length: usize) {
-    let end = out.len() + length;
-    out.extend_from_slice(&bytes);
-    out.truncate(end);
 }
 
 #[derive(Clone, Copy)]
@@ -218,7 +219,7 @@ impl PublishTemplate {
     fn new(parts: &PublishParts<'_>, version: Version, payload: &[u8]) -> Self {
         let parts = PublishParts { dup: false, packet_id: None, ..*parts };
         let packet_len = parts.encoded_len(version);
-        let mut bytes = BytesMut::with_capacity(SLACK + packet_len - parts.payload.len() + payload.len());
+        let mut bytes = BytesMut::with_capacity(packet_len - parts.payload.len() + payload.len());
         parts.encode_head(version, &mut bytes);
         bytes.put_slice(payload);
         Self { bytes: bytes.freeze(), packet_id_offset: parts.packet_id_offset(version), packet_len }

@@ -38,21 +38,14 @@ pub(crate) const fn len(value: usize) -> usize {
     }
 }
 
-/// The bytes of a value up to [`MAX`], the first one lowest, and how many of them count.
-#[inline]
-pub(crate) const fn word(value: usize) -> (u32, usize) {
+/// The bytes of a value up to [`MAX`], and how many of them count.
+pub(crate) const fn bytes(value: usize) -> ([u8; 4], usize) {
     let length = len(value);
     let value = value as u32;
     let spread = value & 0x7f | (value & 0x7f << 7) << 1 | (value & 0x7f << 14) << 2 | (value & 0x7f << 21) << 3;
     // All but the last say that another one follows.
     let more = 0x0080_8080 & ((1 << (8 * (length - 1))) - 1);
-    (spread | more, length)
-}
-
-/// The same as bytes.
-pub(crate) const fn bytes(value: usize) -> ([u8; 4], usize) {
-    let (word, length) = word(value);
-    (word.to_le_bytes(), length)
+    ((spread | more).to_le_bytes(), length)
 }
 
 #[cfg(test)]

@@ -33,6 +33,34 @@ fn any_decoder() -> impl Strategy<Value = Decoder> {
     })
 }
 
+/// 5.0 §1.5.5: where the Remaining Length takes one byte more.
+#[test]
+fn a_publish_is_read_as_written_on_both_sides_of_each_length_border() {
+    for version in [Version::V3, Version::V4, Version::V5] {
+        let mut decoder = Decoder::new(Role::Server, 1 << 22);
+        decoder.set_version(version);
+        for border in [128, 16_384, 2_097_152] {
+            for remaining in border - 2..=border + 2 {
+                let mut want = PublishParts {
+                    topic: "a",
+                    qos: QoS::AtLeastOnce,
+                    packet_id: PacketId::new(0x0102),
+                    ..PublishParts::default()
+                };
+                let payload = std::vec![b'x'; remaining + 2 - want.encoded_len(version)];
+                want.payload = &payload;
+                let mut bytes = BytesMut::new();
+                want.encode(version, &mut bytes);
+                assert_eq!(bytes.len(), want.encoded_len(version));
+                let Ok(Some(Packet::Publish(got))) = decoder.decode(&mut bytes) else { panic!("{remaining}") };
+                let got = PublishParts::from(&got);
+                assert_eq!((got.topic, got.qos, got.packet_id), (want.topic, want.qos, want.packet_id));
+                assert!(got.payload == want.payload && bytes.is_empty(), "{remaining}");
+            }
+        }
+    }
+}
+
 fn mutated() -> impl Strategy<Value = (Decoder, BytesMut)> {
     (sent(), edits()).prop_map(|((packet, version, role), edits)| {
         let bytes = mutate(&encoded(&packet, version), &edits);
