@@ -98,7 +98,7 @@ impl Session {
                 aliases.set(alias, &topic);
                 Ok(topic)
             }
-            // 5.0 §3.3.4: an alias that was never set is a protocol error.
+            // 5.0 §3.3.4: 0x82 for an alias that was never set; 0x94 is for 0 and above the maximum.
             None => {
                 let known = self.inbound.aliases.as_ref().and_then(|aliases| aliases.get(alias));
                 known.cloned().ok_or_else(|| Fault::protocol("the topic alias was never set"))

@@ -181,12 +181,20 @@ fn a_topic_alias_stands_for_its_topic_until_it_is_set_again() {
     assert_eq!(topic_of(aliased(Some("y"), 10)), "y");
     assert_eq!(topic_of(aliased(None, 10)), "y");
     assert_eq!(closed(&aliased(Some("x"), 11)).0, Some(ReasonCode::TopicAliasInvalid));
+}
 
-    let mut rig = Rig::transient(Version::V5);
-    let mut packet = publish(QoS::AtMostOnce, 0);
-    packet.topic = None;
-    packet.topic_alias = NonZeroU16::new(1);
-    assert_eq!(closed(&rig.packet(Packet::Publish(packet))).0, Some(ReasonCode::ProtocolError));
+/// 5.0 §3.3.4 gives two codes: 0x94 for an alias that can't be, 0x82 for one that could be and was never set.
+#[test]
+fn an_alias_above_the_maximum_is_invalid_and_one_never_set_a_protocol_error_at_each_qos() {
+    for (qos, id) in [(QoS::AtMostOnce, 0), (QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 1)] {
+        for (alias, reason) in [(11, ReasonCode::TopicAliasInvalid), (10, ReasonCode::ProtocolError)] {
+            let mut packet = publish(qos, id);
+            packet.topic = None;
+            packet.topic_alias = NonZeroU16::new(alias);
+            let out = Rig::transient(Version::V5).packet(Packet::Publish(packet));
+            assert_eq!(closed(&out).0, Some(reason), "{qos:?} {alias}");
+        }
+    }
 }
 
 #[test]
