@@ -35,14 +35,14 @@ struct Machine {
 type Reply = Result<Bytes, MutateError>;
 
 #[derive(Clone, Default)]
-struct Slot(Arc<Mutex<(Option<Reply>, Option<Waker>)>>);
+pub(super) struct Slot(Arc<Mutex<(Option<Reply>, Option<Waker>)>>);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Slot {
-    fn fill(&self, reply: Reply) {
+    pub(super) fn fill(&self, reply: Reply) {
         let waker = {
             let mut slot = lock(&self.0);
             slot.0 = Some(reply);
