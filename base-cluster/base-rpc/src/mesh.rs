@@ -20,6 +20,12 @@ pub enum Lane {
 impl Lane {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Raft, Self::Data, Self::Bulk];
+
+    /// Its place in [`Lane::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// Who is called at a node. The numbers go over the wire: never change one, never use one again.
