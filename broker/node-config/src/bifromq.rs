@@ -16,9 +16,11 @@ const RENAMED: &[(&str, &str)] = &[
 const PLUGIN: &str = "BifroMQ's plug-ins are Java classes and are not loaded; see `auth` and `tenantSettings`";
 const THREADS: &str = "has no effect: all work runs on the shards, see mqttServiceConfig.server.workerThreads";
 const CALLS: &str = "has no effect: one node calls its services directly";
-const CLUSTERED: &str = "has no effect: clustering is not available in this version";
-const BALANCERS: &str =
-    "has no effect: there is nothing to balance on a single node, and clustering is not available in this version";
+const ONE_PORT: &str = "has no effect: nodes talk to each other over clusterConfig.port";
+const IDENTITY: &str = "has no effect: a node draws its identity once and keeps it in dataDir";
+const PACE: &str = "has no effect: balancers act when something changes; see their options";
+const SPLITTING: &str = "has no effect: each store is one range in this version";
+const RECOVERY: &str = "has no effect yet: a range that lost the majority of its voters waits for them in this version";
 const STORAGE: &str = "has no effect: all stores share one log and one engine; see stateStoreConfig.durability";
 const MATCHING: &str = "has no effect: routes are matched in memory, without a cache";
 const DELIVERY: &str = "has no effect: messages are handed over in batches without separate queues";
@@ -35,10 +37,10 @@ const IGNORED: &[(&str, &str)] = &[
     ("mqttClientConfig", CALLS),
     ("metricsTags", "has no effect: labels are added where the metrics are scraped"),
     ("bootstrap", "has no effect: the first ranges are created by themselves"),
-    ("rpcConfig", CLUSTERED),
-    ("rpcClientConfig", CLUSTERED),
-    ("rpcServerConfig", CLUSTERED),
-    ("baseKVRpcServerConfig", CLUSTERED),
+    ("rpcConfig", ONE_PORT),
+    ("rpcClientConfig", ONE_PORT),
+    ("rpcServerConfig", ONE_PORT),
+    ("baseKVRpcServerConfig", ONE_PORT),
     ("mqttServiceConfig.server.enable", "has no effect: a node always serves MQTT; turn off its listeners instead"),
     ("mqttServiceConfig.server.maxDisconnPerSec", "has no effect: see mqttServiceConfig.server.shutdownGraceSec"),
     (
@@ -63,11 +65,14 @@ const IGNORED: &[(&str, &str)] = &[
     ("stateStoreConfig.queryThreads", THREADS),
     ("stateStoreConfig.tickerThreads", THREADS),
     ("stateStoreConfig.bgWorkerThreads", THREADS),
-    ("stateStoreConfig.overrideIdentity", CLUSTERED),
-    ("stateStoreConfig.*.balanceConfig", BALANCERS),
-    ("stateStoreConfig.*.splitHinterConfig", BALANCERS),
+    ("stateStoreConfig.overrideIdentity", IDENTITY),
+    ("stateStoreConfig.*.balanceConfig.scheduleIntervalInMs", PACE),
+    ("stateStoreConfig.*.balanceConfig.bootstrapDelayInMS", PACE),
+    ("stateStoreConfig.*.balanceConfig.zombieProbeDelayInMS", PACE),
+    ("stateStoreConfig.*.balanceConfig.retryDelayInMS", PACE),
+    ("stateStoreConfig.*.splitHinterConfig", SPLITTING),
     ("stateStoreConfig.*.enable", "has no effect: a node always has all three stores"),
-    ("stateStoreConfig.*.attributes", CLUSTERED),
+    ("stateStoreConfig.*.attributes", IDENTITY),
     ("stateStoreConfig.*.workerThreads", THREADS),
     ("stateStoreConfig.*.tickerThreads", THREADS),
     ("stateStoreConfig.*.queryPipelinePerStore", CALLS),
@@ -92,11 +97,17 @@ const PROPERTIES: &[(&str, Meaning)] = &[
         "retain_store_range_voter_count",
         Meaning::Key(Cow::Borrowed("stateStoreConfig.retainStoreConfig.votersPerRange")),
     ),
-    ("dist_worker_recovery_timeout_millis", Meaning::Nothing(CLUSTERED)),
-    ("inbox_store_recovery_timeout_millis", Meaning::Nothing(CLUSTERED)),
-    ("retain_store_recovery_timeout_millis", Meaning::Nothing(CLUSTERED)),
-    ("cluster_domain_resolve_timeout_seconds", Meaning::Nothing(CLUSTERED)),
-    ("client_redirect_check_interval_seconds", Meaning::Nothing(CLUSTERED)),
+    ("dist_worker_recovery_timeout_millis", Meaning::Nothing(RECOVERY)),
+    ("inbox_store_recovery_timeout_millis", Meaning::Nothing(RECOVERY)),
+    ("retain_store_recovery_timeout_millis", Meaning::Nothing(RECOVERY)),
+    (
+        "cluster_domain_resolve_timeout_seconds",
+        Meaning::Nothing("has no effect: clusterConfig.clusterDomainName is resolved again for as long as it takes"),
+    ),
+    (
+        "client_redirect_check_interval_seconds",
+        Meaning::Nothing("has no effect: clients are moved on only when their node stops"),
+    ),
     ("data_plane_burst_latency_ms", Meaning::Nothing(DELIVERY)),
     ("control_plane_burst_latency_ms", Meaning::Nothing(DELIVERY)),
     ("dist_server_dist_worker_call_queues", Meaning::Nothing(DELIVERY)),
@@ -106,7 +117,7 @@ const PROPERTIES: &[(&str, Meaning)] = &[
     ("dist_worker_max_cached_subs_per_tenant", Meaning::Nothing(MATCHING)),
     ("dist_worker_topic_match_expiry_seconds", Meaning::Nothing(MATCHING)),
     ("dist_worker_cache_fanout_check_seconds", Meaning::Nothing(MATCHING)),
-    ("dist_worker_fanout_split_threshold", Meaning::Nothing(BALANCERS)),
+    ("dist_worker_fanout_split_threshold", Meaning::Nothing(SPLITTING)),
     ("inbox_deliverers", Meaning::Nothing(DELIVERY)),
     ("inbox_fetch_queues_per_range", Meaning::Nothing(DELIVERY)),
     ("inbox_check_queues_per_range", Meaning::Nothing(DELIVERY)),
@@ -134,7 +145,7 @@ const PROPERTIES: &[(&str, Meaning)] = &[
 ];
 
 /// Properties of splitting, once per store.
-const SPLITTING: [&str; 5] = [
+const SPLIT_PROPERTIES: [&str; 5] = [
     "split_max_cpu_usage",
     "split_io_nanos_limit",
     "split_max_io_density",
@@ -185,7 +196,7 @@ pub(crate) fn property(name: &str) -> Option<Meaning> {
     }
     let rest = ["dist_worker_", "inbox_store_", "retain_store_"].iter().find_map(|store| name.strip_prefix(store))?;
     let rest = rest.strip_prefix("range_").filter(|rest| *rest != "split_limit").unwrap_or(rest);
-    SPLITTING.contains(&rest).then_some(Meaning::Nothing(BALANCERS))
+    SPLIT_PROPERTIES.contains(&rest).then_some(Meaning::Nothing(SPLITTING))
 }
 
 /// The names of the properties that mean something.
@@ -206,7 +217,7 @@ mod tests {
 
     #[test]
     fn ignored_keys_cover_everything_below_them() {
-        assert!(ignored("stateStoreConfig.inboxStoreConfig.balanceConfig.balancers").is_some());
+        assert!(ignored("stateStoreConfig.inboxStoreConfig.splitHinterConfig.hinters").is_some());
         assert!(ignored("stateStoreConfig.inboxStoreConfig").is_none());
         assert!(ignored("rpcConfig.port").is_some());
         assert!(ignored("rpc").is_none());

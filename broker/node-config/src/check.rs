@@ -1,20 +1,21 @@
 //! What no single value can tell: relations between values, and the files that they name.
 
 use crate::{
-    AllowAnonymous, ClientAuth, ClusterConfig, Durability, Listener, NodeConfig, ProxyProtocolMode, Source, Sources,
-    StoreConfig, Violation, Warning,
+    AllowAnonymous, ClientAuth, Cluster, Durability, Listener, NodeConfig, ProxyProtocolMode, Sources, Violation,
+    Warning,
 };
 use std::net::SocketAddr;
 use std::path::Path;
 
 pub(crate) fn check(
     config: &NodeConfig,
+    cluster: Option<&Cluster>,
     sources: &Sources,
     directory: &Path,
     violations: &mut Vec<Violation>,
     warnings: &mut Vec<Warning>,
 ) {
-    let mut check = Check { config, sources, directory, violations, warnings };
+    let mut check = Check { config, cluster, sources, directory, violations, warnings };
     check.listeners();
     check.settings();
     check.ports();
@@ -22,11 +23,11 @@ pub(crate) fn check(
     check.auth_files();
     check.log_level();
     check.weak_choices();
-    check.no_effect();
 }
 
 struct Check<'a> {
     config: &'a NodeConfig,
+    cluster: Option<&'a Cluster>,
     sources: &'a Sources,
     directory: &'a Path,
     violations: &'a mut Vec<Violation>,
@@ -113,6 +114,9 @@ impl Check<'_> {
         if api.enable {
             wanted.push(("apiServerConfig.httpPort".into(), api.hosts.with_port(api.http_port).collect()));
         }
+        if let Some(cluster) = self.cluster {
+            wanted.push(("clusterConfig.port".into(), vec![cluster.bind]));
+        }
         for (key, addresses) in wanted {
             let clash = taken.iter().find(|(_, theirs)| addresses.iter().any(|ours| collide(*ours, *theirs)));
             if let Some((other, address)) = clash {
@@ -177,31 +181,6 @@ impl Check<'_> {
                 "stateStoreConfig.durability",
                 "what was acknowledged in the last seconds is lost when the power fails",
             );
-        }
-    }
-
-    fn no_effect(&mut self) {
-        if self.config.cluster != ClusterConfig::default() {
-            let source = ["env", "host", "port", "seedEndpoints", "clusterDomainName"]
-                .iter()
-                .map(|key| self.sources.of(&format!("clusterConfig.{key}")))
-                .find(|source| *source != Source::Default)
-                .unwrap_or(Source::Default);
-            let message = "has no effect: clustering is not available in this version, this node runs alone".into();
-            self.warnings.push(Warning { key: "clusterConfig".into(), source, message });
-        }
-        let stores = &self.config.state_store;
-        for (store, config) in [
-            ("distWorkerConfig", &stores.dist_worker),
-            ("inboxStoreConfig", &stores.inbox_store),
-            ("retainStoreConfig", &stores.retain_store),
-        ] {
-            if *config != StoreConfig::default() {
-                let key = format!("stateStoreConfig.{store}.votersPerRange");
-                let message =
-                    "has no effect: a node alone is one voter, and clustering is not available in this version";
-                self.warn(&key, message);
-            }
         }
     }
 }

@@ -1,7 +1,9 @@
 use crate::Hosts;
+use crate::cluster::ClusterConfig;
 use crate::leaf::words;
 use crate::listener::{Listener, ListenerKind};
 use crate::section::section;
+use crate::store::StoreConfig;
 use mqtt_session::Settings;
 use std::path::PathBuf;
 
@@ -22,7 +24,7 @@ section! {
         tenant: Settings = Settings::default(), "tenantSettings";
         /// The replicated stores.
         state_store: StateStoreConfig = StateStoreConfig::default(), "stateStoreConfig";
-        /// Other nodes. Not available in this version: accepted, with a warning.
+        /// Other nodes.
         cluster: ClusterConfig = ClusterConfig::default(), "clusterConfig";
         /// What is told to the operator.
         log: LogConfig = LogConfig::default(), "log";
@@ -145,30 +147,6 @@ words! {
         Fsync = "fsync",
         /// With the operating system: survives the process, not a power failure.
         Os = "os",
-    }
-}
-
-section! {
-    /// One replicated store.
-    StoreConfig {
-        /// Voters of a range, at most; a node alone is one voter.
-        voters_per_range: u32 = 3, "votersPerRange" in 1..=2_147_483_647;
-    }
-}
-
-section! {
-    /// Other nodes: accepted so that a file can be shared with later versions.
-    ClusterConfig {
-        /// Nodes of different environments never mix.
-        env: Option<String> = None, "env";
-        /// Where this node is reached by the others.
-        host: Option<String> = None, "host";
-        /// UDP and TCP.
-        port: u16 = 0, "port";
-        /// `host:port` of some nodes, between commas.
-        seed_endpoints: Option<String> = None, "seedEndpoints";
-        /// A DNS name whose addresses are the nodes.
-        cluster_domain_name: Option<String> = None, "clusterDomainName";
     }
 }
 

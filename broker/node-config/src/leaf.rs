@@ -101,7 +101,7 @@ macro_rules! absent_when_empty {
 absent_when_empty!(String, PathBuf);
 
 /// The texts of a list; one scalar is a list of one, and a text may hold several between commas.
-fn texts(value: &Value) -> Option<Vec<String>> {
+pub(crate) fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Null => Some(Vec::new()),
         Value::Sequence(items) => items.iter().map(scalar_text).collect(),

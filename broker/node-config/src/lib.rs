@@ -9,6 +9,7 @@
 mod address;
 mod bifromq;
 mod check;
+mod cluster;
 mod config;
 mod error;
 mod leaf;
@@ -18,14 +19,19 @@ mod nearest;
 mod print;
 mod secret;
 mod section;
+mod store;
 mod tenant;
 
 pub use address::{AddressError, Cidr, Hosts};
+pub use cluster::{
+    Cluster, ClusterConfig, ClusterTls, ClusterTlsConfig, Endpoint, EndpointError, Protection, SecretText,
+};
 pub use config::{
-    AllowAnonymous, ApiServerConfig, AuthConfig, ClusterConfig, DeniedSubAck, Durability, LogConfig, LogFormat,
-    MqttServerConfig, MqttServiceConfig, NodeConfig, StateStoreConfig, StoreConfig,
+    AllowAnonymous, ApiServerConfig, AuthConfig, DeniedSubAck, Durability, LogConfig, LogFormat, MqttServerConfig,
+    MqttServiceConfig, NodeConfig, StateStoreConfig,
 };
 pub use error::{Refused, Violation, Warning};
 pub use listener::{ClientAuth, Listener, ListenerKind, ProxyProtocol, ProxyProtocolMode, SslConfig};
 pub use load::{Inputs, Loaded, Source, Sources, load};
 pub use secret::{Secret, SecretError};
+pub use store::{BalanceConfig, Balancers, StoreConfig, VoterCount};

@@ -1,8 +1,10 @@
 use crate::bifromq::{self, Meaning};
 use crate::check;
+use crate::cluster::{self, Cluster};
 use crate::leaf::scalar_text;
 use crate::nearest::nearest;
 use crate::section::{self, Slot, find, join};
+use crate::store::{self, VoterCount};
 use crate::{NodeConfig, Refused, Violation, Warning};
 use serde_yaml::Value;
 use std::collections::BTreeMap;
@@ -54,6 +56,18 @@ pub enum Source {
     Define,
 }
 
+impl Source {
+    /// The higher one wins.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(_) => 1,
+            Self::Environment(_) => 2,
+            Self::Define => 3,
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,6 +90,10 @@ impl Sources {
         self.0.get(path).cloned().unwrap_or(Source::Default)
     }
 
+    pub(crate) fn set(&mut self, path: &str, source: Source) {
+        self.0.insert(path.to_owned(), source);
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Source)> {
         self.0.iter().map(|(path, source)| (path.as_str(), source))
@@ -91,6 +109,16 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// Where what holds was said.
     pub sources: Sources,
+    /// How this node is part of a cluster; `None`: it runs alone, and opens no port for other nodes.
+    pub cluster: Option<Cluster>,
+}
+
+impl Loaded {
+    /// How many voters each store gets at most, and who said so: lines for the log.
+    #[must_use]
+    pub fn voter_counts(&self) -> Vec<VoterCount> {
+        store::voter_counts(&self.config, &self.sources)
+    }
 }
 
 /// Reads and checks a configuration. Opens the files that it names, to see that they can be read; changes nothing.
@@ -110,16 +138,21 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
             loader.environment(name, value);
         } else if name == JAVA_OPTIONS {
             loader.java_options(value);
+        } else if let Some(meaning) = bifromq::property(&name.to_ascii_lowercase()) {
+            loader.property(meaning, name, value);
         }
     }
     for (name, value) in &inputs.defines {
         loader.define(name, value);
     }
-    let Loader { mut config, sources, mut warnings, mut violations } = loader;
+    let Loader { mut config, mut sources, mut warnings, mut violations } = loader;
     // One key for one thing: the session has it among its settings.
     config.tenant.connect_timeout_seconds = config.mqtt_service.server.conn_timeout_sec;
-    check::check(&config, &sources, &inputs.directory, &mut violations, &mut warnings);
-    if violations.is_empty() { Ok(Loaded { config, warnings, sources }) } else { Err(Refused { violations }) }
+    store::resolve(&mut config, &mut sources, &mut violations, &mut warnings);
+    let (directory, environment) = (&inputs.directory, &inputs.environment);
+    let cluster = cluster::resolve(&config.cluster, &sources, directory, environment, &mut violations, &mut warnings);
+    check::check(&config, cluster.as_ref(), &sources, directory, &mut violations, &mut warnings);
+    if violations.is_empty() { Ok(Loaded { config, warnings, sources, cluster }) } else { Err(Refused { violations }) }
 }
 
 #[derive(Default)]
@@ -222,6 +255,15 @@ impl Loader {
         }
     }
 
+    /// A system property of BifroMQ as an environment variable of its own.
+    fn property(&mut self, meaning: Meaning, variable: &str, value: &str) {
+        let source = Source::Environment(variable.to_owned());
+        match meaning {
+            Meaning::Key(path) => self.set(&path, &Value::from(value), &source, true),
+            Meaning::Nothing(why) => self.ignored(variable, &Value::from(value), &source, why),
+        }
+    }
+
     /// Takes what it knows: the rest is for Java.
     fn java_options(&mut self, options: &str) {
         let source = Source::Environment(JAVA_OPTIONS.into());
@@ -272,12 +314,16 @@ impl Loader {
             },
             None => leaf.set(value).or_else(|allowed| parsed.map_or(Err(allowed), |value| leaf.set(&value))),
         };
+        let is_secret = leaf.is_secret();
         drop(leaf);
         match outcome {
             Ok(()) => {
                 self.sources.0.insert(path.to_owned(), source.clone());
             }
-            Err(allowed) => self.violate(path, Some(value), source, format!("must be {allowed}")),
+            Err(allowed) => {
+                let value = Some(value).filter(|_| !is_secret);
+                self.violate(path, value, source, format!("must be {allowed}"));
+            }
         }
     }
 

@@ -33,7 +33,7 @@ fn emit(section: &mut dyn Section, path: &str, depth: usize, sources: &Sources, 
             }
             Some(Slot::Leaf(leaf, _)) => {
                 let value = leaf.get();
-                let text = if value.is_null() { String::new() } else { format!(" {}", flow(&value)) };
+                let text = if value.is_null() { String::new() } else { format!(" {}", whole(&value)) };
                 let comment = match sources.of(&path) {
                     Source::Default => String::new(),
                     source => format!("  # {}", source.to_string().escape_debug()),
@@ -45,7 +45,19 @@ fn emit(section: &mut dyn Section, path: &str, depth: usize, sources: &Sources, 
     }
 }
 
-/// A value on one line.
+/// A value on one line, with everything in it.
+fn whole(value: &Value) -> String {
+    match value {
+        Value::Mapping(map) => {
+            let entries = map.iter().map(|(key, value)| format!("{}: {}", flow(key), whole(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+        Value::Sequence(items) => format!("[{}]", items.iter().map(whole).collect::<Vec<_>>().join(", ")),
+        scalar => flow(scalar),
+    }
+}
+
+/// A value on one line, without what is in a mapping.
 pub(crate) fn flow(value: &Value) -> String {
     match value {
         Value::Sequence(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),

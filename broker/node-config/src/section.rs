@@ -11,6 +11,11 @@ pub(crate) trait Leaf {
 
     /// The value as it would stand in a file.
     fn get(&self) -> Value;
+
+    /// Whether what was said must not be repeated, not even when it is wrong.
+    fn is_secret(&self) -> bool {
+        false
+    }
 }
 
 impl<L: Leaf> Leaf for &mut L {
@@ -20,6 +25,10 @@ impl<L: Leaf> Leaf for &mut L {
 
     fn get(&self) -> Value {
         L::get(self)
+    }
+
+    fn is_secret(&self) -> bool {
+        L::is_secret(self)
     }
 }
 

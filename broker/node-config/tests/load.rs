@@ -248,11 +248,11 @@ stateStoreConfig:
             "mqttServiceConfig.server.defaultKeepAliveSec",
             "rpcConfig",
             "stateStoreConfig.queryThreads",
-            "stateStoreConfig.inboxStoreConfig.balanceConfig",
-            "clusterConfig",
+            "stateStoreConfig.inboxStoreConfig.balanceConfig.balancers",
         ]
     );
-    assert!(loaded.warnings[6].message.contains("runs alone"), "{}", loaded.warnings[6]);
+    assert!(loaded.warnings[5].message.contains("RecoveryBalancer has no effect yet"), "{}", loaded.warnings[5]);
+    assert_eq!(loaded.cluster, None);
 }
 
 #[test]
@@ -262,13 +262,13 @@ fn system_properties_of_bifromq_are_names() {
     assert_eq!(loaded.config.state_store.inbox_store.voters_per_range, 5);
     assert_eq!(loaded.config.state_store.retain_store.voters_per_range, 7);
     assert_eq!(loaded.config.state_store.dist_worker.voters_per_range, 3);
-    // The node runs alone: each of them is told that it changes nothing.
-    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+    // The recovery timeout changes nothing, which is told.
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
 
     let java = [("EXTRA_JVM_OPTS", "-Xmx4g -Ddist_worker_range_voter_count=9 -DMaxTopicLevels=5 -Dsun.thing=1")];
     let loaded = load_all("", &java, &[]).unwrap();
     assert_eq!((loaded.config.state_store.dist_worker.voters_per_range, loaded.config.tenant.max_topic_levels), (9, 5));
-    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
 
     let refused = load_all("", &[], &[("inbox_store_range_voter_cont", "5"), ("inbox_store_range_voter_count", "0")]);
     let refused = refused.unwrap_err();
