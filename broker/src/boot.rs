@@ -17,7 +17,9 @@ use dist_worker::{DistCoproc, DistWorker};
 use inbox_store::{InboxConfig, InboxCoproc, InboxStore};
 use mqtt_auth::{Access, AccessError};
 use mqtt_codec::ReasonCode;
-use mqtt_transport::{Kind, ListenOptions, ProxyPolicy, Setup, TlsError, WsOptions, listen, load_tls};
+use mqtt_transport::{
+    HandshakeLimit, Kind, ListenOptions, ProxyPolicy, Setup, Tls, TlsError, TlsFiles, WsOptions, listen,
+};
 use node_config::{DeniedSubAck, Listener, ListenerKind, NodeConfig, ProxyProtocolMode, SslConfig};
 use retain_store::{RetainConfig, RetainCoproc, RetainStore};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -79,10 +81,12 @@ pub(crate) struct Running {
 /// Starts a node. Binds everything before it touches the data directory.
 pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Running, StartError> {
     let server = &config.mqtt_service.server;
+    let handshakes = HandshakeLimit::new(server.max_tls_handshakes as usize);
+    let mut certificates = Vec::new();
     let mut bound = Vec::new();
     let mut refused = Vec::new();
     for listener in server.listeners().into_iter().filter(|l| l.enable) {
-        let setup = Arc::new(setup(listener, server.conn_timeout_sec)?);
+        let setup = Arc::new(setup(listener, server.conn_timeout_sec, &handshakes, &mut certificates)?);
         for address in listener.hosts.with_port(listener.port) {
             match bind(address) {
                 Ok(socket) => bound.push((listener, address, socket, Arc::clone(&setup))),
@@ -199,7 +203,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         0 => Duration::MAX,
         secs => Duration::from_secs(u64::from(secs)),
     };
-    tokio::spawn(reload_access(access, Arc::clone(&node), every, stop_services.clone()));
+    tokio::spawn(reload_files(access, certificates, Arc::clone(&node), every, stop_services.clone()));
 
     let threads = (0..shard_count)
         .map(|index| shard::spawn(u16::try_from(index).unwrap_or(u16::MAX), Arc::clone(&node)))
@@ -269,10 +273,16 @@ fn descriptors_for_clients() -> usize {
     usize::try_from(limit.saturating_sub(DESCRIPTORS_KEPT).max(16)).unwrap_or(usize::MAX)
 }
 
-/// Reads users and rules again when the files have changed, and on SIGHUP.
-async fn reload_access(access: Arc<Access>, node: Arc<Node>, every: Duration, stop: CancellationToken) {
+/// Reads users, rules and certificates again when the files have changed, and on SIGHUP.
+async fn reload_files(
+    access: Arc<Access>,
+    certificates: Vec<(ListenerKind, Arc<Tls>)>,
+    node: Arc<Node>,
+    every: Duration,
+    stop: CancellationToken,
+) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        warn!("SIGHUP can't be heard; users and rules are read again only when their files change");
+        warn!("SIGHUP can't be heard; files are read again neither on it nor when they change");
         return;
     };
     loop {
@@ -291,23 +301,42 @@ async fn reload_access(access: Arc<Access>, node: Arc<Node>, every: Duration, st
             Ok(false) => {}
             Err(error) => warn!(%error, "users and rules could not be read; those from before stay in force"),
         }
+        for (kind, tls) in &certificates {
+            match tls.reload_if_changed() {
+                Ok(true) => {
+                    info!(listener = kind.key(), "certificates were read again; they count for new connections")
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(listener = kind.key(), %error, "certificates could not be read; those from before stay in force");
+                }
+            }
+        }
     }
 }
 
-fn setup(listener: &Listener, timeout_secs: u16) -> Result<Setup, StartError> {
-    let tls = |ssl: &SslConfig| {
-        let missing = std::path::Path::new("");
-        load_tls(
-            ssl.cert_file.as_deref().unwrap_or(missing),
-            ssl.key_file.as_deref().unwrap_or(missing),
-            ssl.trust_certs_file.as_deref(),
-            match ssl.client_auth {
+fn setup(
+    listener: &Listener,
+    timeout_secs: u16,
+    handshakes: &HandshakeLimit,
+    certificates: &mut Vec<(ListenerKind, Arc<Tls>)>,
+) -> Result<Setup, StartError> {
+    let mut tls = |ssl: &SslConfig| {
+        let files = TlsFiles {
+            cert_file: ssl.cert_file.clone().unwrap_or_default(),
+            key_file: ssl.key_file.clone().unwrap_or_default(),
+            trust_certs_file: ssl.trust_certs_file.clone(),
+            crl_file: ssl.crl_file.clone(),
+            client_auth: match ssl.client_auth {
                 node_config::ClientAuth::None => mqtt_transport::ClientAuth::None,
                 node_config::ClientAuth::Optional => mqtt_transport::ClientAuth::Optional,
                 node_config::ClientAuth::Required => mqtt_transport::ClientAuth::Require,
             },
-        )
-        .map_err(|error| StartError::Tls { listener: listener.kind.key(), error: Box::new(error) })
+        };
+        let tls = Tls::load(files)
+            .map_err(|error| StartError::Tls { listener: listener.kind.key(), error: Box::new(error) })?;
+        certificates.push((listener.kind, Arc::clone(&tls)));
+        Ok::<_, StartError>(tls)
     };
     let ws = || WsOptions::new(listener.ws_path.as_str());
     let kind = match listener.kind {
@@ -325,7 +354,8 @@ fn setup(listener: &Listener, timeout_secs: u16) -> Result<Setup, StartError> {
         ProxyProtocolMode::Optional => ProxyPolicy::Optional(trusted()),
         ProxyProtocolMode::Required => ProxyPolicy::Required(trusted()),
     };
-    Ok(Setup { kind, proxy, handshake_timeout: Duration::from_secs(u64::from(timeout_secs)) })
+    let handshake_timeout = Duration::from_secs(u64::from(timeout_secs));
+    Ok(Setup { kind, proxy, handshake_timeout, handshakes: handshakes.clone() })
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -2,12 +2,11 @@
 
 use crate::setup::Expect;
 use crate::{
-    Kind, Peer, ProxyHeaderError, Setup, TlsPeer, Transport, UpgradeError, WsOptions, WsStream, proxy, tls, ws,
+    HandshakeLimit, Kind, Peer, ProxyHeaderError, Setup, Tls, TlsPeer, Transport, UpgradeError, WsOptions, WsStream,
+    proxy, tls, ws,
 };
-use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -35,6 +34,9 @@ pub enum AcceptError {
     /// The TLS handshake failed; the peer was told by an alert.
     #[error("TLS handshake: {0}")]
     TlsHandshake(#[source] io::Error),
+    /// As many TLS handshakes as may be are under way; see [`HandshakeLimit`](crate::HandshakeLimit).
+    #[error("too many TLS handshakes at the same time")]
+    TooManyHandshakes,
     /// The WebSocket upgrade was refused; the peer was told by an HTTP status.
     #[error("WebSocket upgrade: {0}")]
     WsUpgrade(#[from] UpgradeError),
@@ -44,12 +46,14 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// A short name that never changes, for metric labels and logs: `timeout`, `proxy_header`, `tls_handshake`, `ws_upgrade`, `io`.
+    /// A short name that never changes, for metric labels and logs: `timeout`, `proxy_header`, `tls_handshake`,
+    /// `too_many_handshakes`, `ws_upgrade`, `io`.
     pub const fn cause(&self) -> &'static str {
         match self {
             Self::Timeout { .. } => "timeout",
             Self::ProxyHeader(_) => "proxy_header",
             Self::TlsHandshake(_) => "tls_handshake",
+            Self::TooManyHandshakes => "too_many_handshakes",
             Self::WsUpgrade(_) => "ws_upgrade",
             Self::Io(_) => "io",
         }
@@ -93,20 +97,20 @@ async fn layers(
     }
     Ok(match &setup.kind {
         Kind::Tcp => Transport::Tcp(stream),
-        Kind::Tls(config) => {
+        Kind::Tls(tls) => {
             *stage = "TLS handshake";
-            let (stream, tls) = tls_handshake(stream, config).await?;
-            peer.tls = Some(Box::new(tls));
+            let (stream, client) = tls_handshake(stream, tls, &setup.handshakes).await?;
+            peer.tls = Some(Box::new(client));
             Transport::Tls(Box::new(stream))
         }
         Kind::Ws(options) => {
             *stage = "WebSocket upgrade";
             Transport::Ws(Box::new(upgrade(stream, options).await?))
         }
-        Kind::Wss(config, options) => {
+        Kind::Wss(tls, options) => {
             *stage = "TLS handshake";
-            let (stream, tls) = tls_handshake(stream, config).await?;
-            peer.tls = Some(Box::new(tls));
+            let (stream, client) = tls_handshake(stream, tls, &setup.handshakes).await?;
+            peer.tls = Some(Box::new(client));
             *stage = "WebSocket upgrade";
             Transport::Wss(Box::new(upgrade(stream, options).await?))
         }
@@ -128,9 +132,13 @@ async fn proxy_header(stream: &mut TcpStream, expect: Expect) -> Result<Option<S
 
 async fn tls_handshake(
     stream: TcpStream,
-    config: &Arc<ServerConfig>,
+    tls: &Tls,
+    limit: &HandshakeLimit,
 ) -> Result<(TlsStream<TcpStream>, TlsPeer), AcceptError> {
-    let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await.map_err(AcceptError::TlsHandshake)?;
+    // Who says nothing takes no place.
+    stream.peek(&mut [0]).await?;
+    let _place = limit.admit().ok_or(AcceptError::TooManyHandshakes)?;
+    let stream = TlsAcceptor::from(tls.config()).accept(stream).await.map_err(AcceptError::TlsHandshake)?;
     let peer = tls::peer_of(stream.get_ref().1);
     Ok((stream, peer))
 }

@@ -1,10 +1,10 @@
 //! What a listener speaks.
 
-use crate::{Cidr, TransportKind, WsOptions};
-use rustls::ServerConfig;
+use crate::{Cidr, Tls, TransportKind, WsOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What comes before the first MQTT byte on the sockets of one listener.
 #[derive(Clone, Debug)]
@@ -15,6 +15,23 @@ pub struct Setup {
     pub proxy: ProxyPolicy,
     /// For everything before the first MQTT byte together; 10 s by default.
     pub handshake_timeout: Duration,
+    /// TLS handshakes at the same time, of all setups that share it.
+    pub handshakes: HandshakeLimit,
+}
+
+/// How many TLS handshakes may be under way: what the memory and the signatures of a flood of them are bounded by.
+#[derive(Clone, Debug)]
+pub struct HandshakeLimit(Arc<Semaphore>);
+
+impl HandshakeLimit {
+    /// So many at the same time.
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))))
+    }
+
+    pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 /// The layers between the socket and MQTT.
@@ -22,12 +39,12 @@ pub struct Setup {
 pub enum Kind {
     /// None.
     Tcp,
-    /// TLS; see [`load_tls`](crate::load_tls).
-    Tls(Arc<ServerConfig>),
+    /// TLS.
+    Tls(Arc<Tls>),
     /// WebSocket.
     Ws(WsOptions),
     /// WebSocket over TLS.
-    Wss(Arc<ServerConfig>, WsOptions),
+    Wss(Arc<Tls>, WsOptions),
 }
 
 /// Whether a connection begins with a PROXY protocol header, which says whose connection a load balancer passes on.
@@ -54,9 +71,10 @@ pub(crate) enum Expect {
 }
 
 impl Setup {
-    /// `kind` without a proxy in front, and 10 s for the handshake.
+    /// `kind` without a proxy in front, 10 s for the handshake, and 1000 of those at the same time.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, proxy: ProxyPolicy::Off, handshake_timeout: Duration::from_secs(10) }
+        let handshakes = HandshakeLimit::new(1000);
+        Self { kind, proxy: ProxyPolicy::Off, handshake_timeout: Duration::from_secs(10), handshakes }
     }
 }
 

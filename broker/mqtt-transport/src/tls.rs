@@ -3,13 +3,15 @@
 mod common_name;
 
 use crate::TlsPeer;
+use ::ring::digest::{self, Digest};
+use arc_swap::ArcSwap;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether a client must show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +76,14 @@ pub enum TlsError {
     /// Client certificates are asked for, and nothing is given to check them with.
     #[error("clientAuth needs trustCertsFile: a PEM file of the authorities that sign client certificates")]
     NoTrust,
+    /// The revocation lists cannot be used.
+    #[error("crlFile {}: {reason}", file.display())]
+    Crl {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The authorities cannot be used.
     #[error("trustCertsFile {}: {reason}", file.display())]
     Trust {
@@ -84,21 +94,79 @@ pub enum TlsError {
     },
 }
 
-/// TLS 1.2 and 1.3 settings from PEM files: the certificate chain (the server's own first), its private key (PKCS#8, PKCS#1 or SEC1,
-/// not encrypted), and the authorities that sign client certificates.
+/// What TLS of a listener is made from: PEM files.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// The certificate chain, the server's own first.
+    pub cert_file: PathBuf,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub key_file: PathBuf,
+    /// The authorities that sign client certificates.
+    pub trust_certs_file: Option<PathBuf>,
+    /// Revocation lists, one of each authority that signs client certificates: without the list of its authority a certificate is
+    /// refused.
+    pub crl_file: Option<PathBuf>,
+    /// Whether a client must show a certificate.
+    pub client_auth: ClientAuth,
+}
+
+/// TLS 1.2 and 1.3 of a listener, as its files say; read again when they change.
 ///
 /// Sessions are resumed with tickets, so that reconnecting costs no signature; nothing is kept per session. The keys of the tickets live in
-/// memory and go with the settings.
-pub fn load_tls(
-    cert_file: &Path,
-    key_file: &Path,
-    trust_certs_file: Option<&Path>,
-    client_auth: ClientAuth,
-) -> Result<Arc<ServerConfig>, TlsError> {
+/// memory and go when the files are read again: a client whose certificate was revoked can't resume.
+#[derive(Debug)]
+pub struct Tls {
+    files: TlsFiles,
+    config: ArcSwap<ServerConfig>,
+    /// What the files held when they were read last, used or not.
+    seen: Mutex<Digest>,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let seen = Mutex::new(content(&files)?);
+        let config = ArcSwap::new(build(&files)?);
+        Ok(Arc::new(Self { files, config, seen }))
+    }
+
+    /// Reads the files again when one of them holds something else, and tells whether that was so. Connections that are open stay.
+    ///
+    /// An error is told once for what the files hold, and changes nothing.
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let digest = content(&self.files)?;
+        let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), digest);
+        if digest.as_ref() == before.as_ref() {
+            return Ok(false);
+        }
+        self.config.store(build(&self.files)?);
+        Ok(true)
+    }
+
+    /// What counts now.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+}
+
+/// What the files hold, told from anything else.
+fn content(files: &TlsFiles) -> Result<Digest, TlsError> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let optional = [("trustCertsFile", &files.trust_certs_file), ("crlFile", &files.crl_file)];
+    let optional = optional.into_iter().filter_map(|(what, file)| Some((what, file.as_ref()?)));
+    for (what, file) in [("certFile", &files.cert_file), ("keyFile", &files.key_file)].into_iter().chain(optional) {
+        let content = read(what, file)?;
+        context.update(&content.len().to_be_bytes());
+        context.update(&content);
+    }
+    Ok(context.finish())
+}
+
+fn build(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let TlsFiles { cert_file, key_file, trust_certs_file, crl_file, client_auth } = files;
     let chain = certificates("certFile", cert_file)?;
     let key = private_key(key_file)?;
-    let identity =
-        |source| TlsError::Identity { cert_file: cert_file.to_owned(), key_file: key_file.to_owned(), source };
+    let identity = |source| TlsError::Identity { cert_file: cert_file.clone(), key_file: key_file.clone(), source };
 
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -113,8 +181,17 @@ pub fn load_tls(
                 ClientAuth::Optional => verifier.allow_unauthenticated(),
                 _ => verifier,
             };
-            let unusable =
-                |error: VerifierBuilderError| TlsError::Trust { file: file.to_owned(), reason: error.to_string() };
+            let verifier = match crl_file {
+                Some(file) => verifier.with_crls(revocation_lists(file)?),
+                None => verifier,
+            };
+            let unusable = |error: VerifierBuilderError| match (error, crl_file) {
+                (VerifierBuilderError::InvalidCrl(reason), Some(file)) => TlsError::Crl {
+                    file: file.clone(),
+                    reason: format!("is no revocation list that can be used: {reason:?}"),
+                },
+                (error, _) => TlsError::Trust { file: file.clone(), reason: error.to_string() },
+            };
             builder.with_client_cert_verifier(verifier.build().map_err(unusable)?)
         }
     };
@@ -139,6 +216,18 @@ fn certificates(what: &'static str, file: &Path) -> Result<Vec<CertificateDer<'s
         return Err(TlsError::Missing { what, file: file.to_owned(), wanted: "certificate", hint });
     }
     Ok(chain)
+}
+
+fn revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let what = "crlFile";
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&read(what, file)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::Pem { what, file: file.to_owned(), reason: error.to_string() })?;
+    if lists.is_empty() {
+        let hint = "it must contain -----BEGIN X509 CRL-----";
+        return Err(TlsError::Missing { what, file: file.to_owned(), wanted: "revocation list", hint });
+    }
+    Ok(lists)
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

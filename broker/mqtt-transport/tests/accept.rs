@@ -4,16 +4,19 @@
 
 use futures_util::{SinkExt, StreamExt};
 use mqtt_transport::{
-    AcceptError, ClientAuth, Kind, ListenOptions, Peer, ProxyHeaderError, ProxyPolicy, Setup, TlsError, Transport,
-    TransportKind, UpgradeError, WsOptions, accept, listen, load_tls,
+    AcceptError, ClientAuth, HandshakeLimit, Kind, ListenOptions, Peer, ProxyHeaderError, ProxyPolicy, Setup, Tls,
+    TlsError, TlsFiles, Transport, TransportKind, UpgradeError, WsOptions, accept, listen,
 };
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, RevokedCertParams, date_time_ymd,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore};
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -37,7 +40,11 @@ struct Pki {
     /// Of another authority.
     stranger: (CertificateDer<'static>, KeyPair),
     expired: (CertificateDer<'static>, KeyPair),
+    authorities: [CertifiedIssuer<'static, KeyPair>; 2],
 }
+
+/// The serial number of every client certificate.
+const SERIAL: u64 = 7;
 
 impl Pki {
     fn new() -> Self {
@@ -51,6 +58,7 @@ impl Pki {
             let mut params = CertificateParams::new(vec!["sensor-7.example".to_owned()]).unwrap();
             params.distinguished_name.push(DnType::CommonName, "sensor-7");
             params.not_after = date_time_ymd(until, 1, 1);
+            params.serial_number = Some(SERIAL.into());
             (params.signed_by(&key, issuer).unwrap().der().clone(), key)
         };
         let (ours, other) = (authority(), authority());
@@ -68,6 +76,7 @@ impl Pki {
             client: client_of(&ours, 4000),
             stranger: client_of(&other, 4000),
             expired: client_of(&ours, 2001),
+            authorities: [ours, other],
         }
     }
 
@@ -80,8 +89,27 @@ impl Pki {
         self.file(name)
     }
 
-    fn server(&self, auth: ClientAuth) -> Arc<ServerConfig> {
+    fn server(&self, auth: ClientAuth) -> Arc<Tls> {
         load_tls(&self.file("cert.pem"), &self.file("key.pem"), Some(&self.file("trust.pem")), auth).unwrap()
+    }
+
+    /// A revocation list of ours, or of the other authority.
+    fn revocations(&self, authority: usize, revoked: &[u64]) -> String {
+        let revoked = revoked.iter().map(|&serial| RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.authorities[authority]).unwrap().pem().unwrap()
     }
 
     fn client(&self, identity: Option<&(CertificateDer<'static>, KeyPair)>) -> TlsConnector {
@@ -98,6 +126,16 @@ impl Pki {
         };
         TlsConnector::from(Arc::new(config))
     }
+}
+
+fn load_tls(cert: &Path, key: &Path, trust: Option<&Path>, client_auth: ClientAuth) -> Result<Arc<Tls>, TlsError> {
+    Tls::load(TlsFiles {
+        cert_file: cert.to_owned(),
+        key_file: key.to_owned(),
+        trust_certs_file: trust.map(Path::to_owned),
+        crl_file: None,
+        client_auth,
+    })
 }
 
 struct Server {
@@ -400,6 +438,98 @@ mod tls {
         }
     }
 
+    /// A handshake of a client that reads what it needs to resume the next time.
+    async fn meet(server: &Server, connector: &TlsConnector) -> Result<(), AcceptError> {
+        let stream = server.connect().await;
+        let client = async {
+            if let Ok(mut client) = tls_client(connector, stream).await {
+                let _ = client.read(&mut [0]).await;
+            }
+        };
+        let serve = async {
+            let (mut transport, _) = server.accept().await?;
+            transport.write_all(b"x").await?;
+            transport.flush().await?;
+            Ok(())
+        };
+        tokio::join!(client, serve).1
+    }
+
+    #[tokio::test]
+    async fn a_revoked_certificate_is_refused_as_soon_as_the_list_was_read_again() {
+        let pki = Pki::new();
+        let crl = |text: &str| pki.write("crl.pem", text);
+        let files = TlsFiles {
+            cert_file: pki.file("cert.pem"),
+            key_file: pki.file("key.pem"),
+            trust_certs_file: Some(pki.file("trust.pem")),
+            crl_file: Some(crl(&pki.revocations(0, &[1, 2]))),
+            client_auth: ClientAuth::Require,
+        };
+        let tls = Tls::load(files.clone()).unwrap();
+        let server = Server::new(Kind::Tls(Arc::clone(&tls)));
+        let connector = pki.client(Some(&pki.client));
+        meet(&server, &connector).await.unwrap();
+        assert!(!tls.reload_if_changed().unwrap());
+
+        // It can't resume either.
+        crl(&pki.revocations(0, &[1, SERIAL]));
+        assert!(tls.reload_if_changed().unwrap());
+        assert_eq!(meet(&server, &connector).await.unwrap_err().cause(), "tls_handshake");
+        // A mistake in a file is told once and changes nothing.
+        crl("nonsense");
+        assert!(matches!(tls.reload_if_changed(), Err(TlsError::Missing { .. })));
+        assert!(!tls.reload_if_changed().unwrap());
+        assert!(meet(&server, &connector).await.is_err());
+        // Without the list of its authority nobody knows, and that denies.
+        crl(&pki.revocations(1, &[]));
+        assert!(tls.reload_if_changed().unwrap());
+        assert!(meet(&server, &connector).await.is_err());
+        crl(&[pki.revocations(0, &[]), pki.revocations(1, &[SERIAL])].concat());
+        assert!(tls.reload_if_changed().unwrap());
+        meet(&server, &connector).await.unwrap();
+
+        crl("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+        let text = Tls::load(files).unwrap_err().to_string();
+        assert!(text.contains("crlFile") && text.contains("crl.pem"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn handshakes_beyond_the_limit_are_refused_and_silence_takes_no_place() {
+        let pki = Pki::new();
+        let handshakes = HandshakeLimit::new(1);
+        let server = Server::with(Setup { handshakes, ..Setup::new(Kind::Tls(pki.server(ClientAuth::None))) });
+        let server = Arc::new(server);
+        let connector = pki.client(None);
+        let begin = async |bytes: &[u8]| {
+            let mut client = server.connect().await;
+            client.write_all(bytes).await.unwrap();
+            let (stream, peer) = server.listener.accept().await.unwrap();
+            let server = Arc::clone(&server);
+            (client, tokio::spawn(async move { accept(stream, peer, &server.setup).await.map(drop) }))
+        };
+        let until = async |refused: bool| {
+            let wanted = async {
+                loop {
+                    match meet(&server, &connector).await {
+                        Err(error) if refused && error.cause() == "too_many_handshakes" => return,
+                        Ok(()) if !refused => return,
+                        _ => {}
+                    }
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), wanted).await.unwrap();
+        };
+        let _silent = begin(b"").await;
+        tokio::task::yield_now().await;
+        until(false).await;
+        let (slow, under_way) = begin(b"\x16\x03\x01").await;
+        until(true).await;
+        drop(slow);
+        assert_eq!(under_way.await.unwrap().unwrap_err().cause(), "tls_handshake");
+        until(false).await;
+    }
+
     #[tokio::test]
     async fn a_client_that_speaks_tls_1_2_at_most_is_served() {
         let pki = Pki::new();
@@ -623,7 +753,7 @@ async fn slow_handshakes_of_every_kind_time_out() {
         (Kind::Ws(ws_options()), ProxyPolicy::Off, b"GET /mqtt HTTP/1.1\r\nHost", "WebSocket upgrade"),
     ] {
         let limit = Duration::from_millis(50);
-        let server = Server::with(Setup { kind, proxy, handshake_timeout: limit });
+        let server = Server::with(Setup { proxy, handshake_timeout: limit, ..Setup::new(kind) });
         let (accepted, _client) = server.answer_to(sent).await;
         let error = accepted.unwrap_err();
         assert_eq!(error.cause(), "timeout");

@@ -82,6 +82,7 @@ impl Check<'_> {
             ("certFile", &ssl.cert_file, true),
             ("keyFile", &ssl.key_file, true),
             ("trustCertsFile", &ssl.trust_certs_file, client_certificates),
+            ("crlFile", &ssl.crl_file, false),
         ] {
             let key = format!("{path}.sslConfig.{key}");
             match file {
@@ -92,6 +93,10 @@ impl Check<'_> {
                 }
                 None => {}
             }
+        }
+        if ssl.crl_file.is_some() && !client_certificates {
+            let key = format!("{path}.sslConfig.crlFile");
+            self.warn(&key, "has no effect: clientAuth is NONE, so clients show no certificate");
         }
     }
 

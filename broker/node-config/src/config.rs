@@ -56,6 +56,8 @@ section! {
         packet_timeout_sec: u16 = 20, "packetTimeoutSec" in 1..=3600;
         /// New connections accepted per second, all listeners together; others wait in the kernel's queue.
         max_conn_per_sec: u32 = 2000, "maxConnPerSec" in 1..=1_000_000;
+        /// TLS handshakes at the same time, all listeners together; others are closed at once.
+        max_tls_handshakes: u32 = 1000, "maxTlsHandshakes" in 1..=1_000_000;
         /// Connections at the same time; others are closed at once. 0: as many as the file descriptor limit leaves.
         max_connections: u32 = 0, "maxConnections" in 0..=10_000_000;
         /// The largest CONNECT in bytes: what a stranger can make us hold.

@@ -103,7 +103,7 @@ impl Section for Listener {
 section!(@as_slot Listener);
 
 section! {
-    /// Certificates of a listener; PEM files, read at start.
+    /// Certificates of a listener; PEM files, read at start and again when they change.
     SslConfig {
         /// The certificate chain that clients see, own certificate first.
         cert_file: Option<PathBuf> = None, "certFile";
@@ -111,6 +111,8 @@ section! {
         key_file: Option<PathBuf> = None, "keyFile";
         /// The authorities whose client certificates are accepted.
         trust_certs_file: Option<PathBuf> = None, "trustCertsFile";
+        /// Which of their certificates were revoked.
+        crl_file: Option<PathBuf> = None, "crlFile";
         /// Whether clients show a certificate.
         client_auth: ClientAuth = ClientAuth::None, "clientAuth";
     }

@@ -140,7 +140,7 @@ metrics! {
     /// What is counted for the node as a whole, by any thread.
     struct NodeMetrics {
         handshakes_failed: Causes = HANDSHAKES_FAILED, Counter, "hermod_handshakes_failed_total", "connections",
-            "Connections that ended before the first MQTT byte: proxy_header, tls_handshake, ws_upgrade, timeout, io.";
+            "Connections that ended before the first MQTT byte: proxy_header, tls_handshake, too_many_handshakes, ws_upgrade, timeout, io.";
         refused: Causes = REFUSED, Counter, "hermod_connects_refused_total", "connections",
             "Connections that ended before CONNACK with success, by the reason.";
         disconnects: Causes = DISCONNECTS, Counter, "hermod_disconnects_total", "clients",
