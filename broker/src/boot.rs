@@ -182,6 +182,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         sys: parking_lot::RwLock::default(),
         turn: AtomicUsize::new(0),
         open: OpenPublishes::default(),
+        admitted: Arc::default(),
     });
     ears.connect(&node);
 

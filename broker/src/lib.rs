@@ -1,5 +1,6 @@
 //! Hermod, the program: listeners, shards, services, and the command line. The only crate that knows concrete types of all others.
 
+mod admission;
 mod boot;
 mod counters;
 mod listener;

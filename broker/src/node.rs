@@ -13,7 +13,7 @@ use retain_api::RetainService;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use telemetry::Metrics;
 
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) sys: parking_lot::RwLock<BTreeMap<String, Arc<Message>>>,
     pub(crate) turn: AtomicUsize,
     pub(crate) open: OpenPublishes,
+    /// New sessions on their way into the store.
+    pub(crate) admitted: Arc<AtomicU64>,
 }
 
 /// Who gets a message. Kept and reused by whoever routes.

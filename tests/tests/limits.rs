@@ -236,6 +236,41 @@ fn filters_are_limited_for_each_session_and_each_packet() -> io::Result<()> {
 }
 
 #[test]
+fn a_tenant_keeps_as_many_sessions_as_it_may_and_a_client_beyond_is_refused_with_the_reason() -> io::Result<()> {
+    let node = node(&["MaxSessionsPerTenant=4"])?;
+    let mortal = Connect {
+        will: Some(Will { topic: "w", payload: "gone", delay: 0 }),
+        ..Connect::clean(Level::V4, "mortal")
+    };
+    for name in ["a", "b"] {
+        Client::connect(node.mqtt(), &Connect::persistent(Level::V5, name))?.disconnect()?;
+    }
+    let connected = Client::connect(node.mqtt(), &Connect::persistent(Level::V4, "c"))?;
+    let will = Client::connect(node.mqtt(), &mortal)?;
+    let refused = |level, code| -> io::Result<()> {
+        assert_eq!(Client::refused(node.mqtt(), &Connect::persistent(level, "one-more"))?, code);
+        assert_eq!(Client::refused(node.mqtt(), &Connect { level, client_id: "will", ..mortal })?, code);
+        Ok(())
+    };
+    refused(Level::V4, 3)?;
+    refused(Level::V5, 0x97)?;
+    assert_eq!(node.metric("hermod_connects_refused_total{cause=\"quota_exceeded\"}")?, 4.0);
+    // What nobody keeps is not counted, and who is there comes back, anew too.
+    Client::connect(node.mqtt(), &Connect::clean(Level::V5, "transient"))?.disconnect()?;
+    assert!(Client::connect(node.mqtt(), &Connect::persistent(Level::V5, "a"))?.session_present());
+    drop(connected);
+    let anew = Connect { clean: true, ..Connect::persistent(Level::V5, "b") };
+    drop(Client::connect(node.mqtt(), &anew)?);
+    refused(Level::V5, 0x97)?;
+    // A session that ends makes room.
+    will.disconnect()?;
+    wait_until("there is room", LIMIT, || {
+        Ok(Client::connect(node.mqtt(), &Connect::persistent(Level::V5, "one-more")).is_ok())
+    })?;
+    Ok(())
+}
+
+#[test]
 fn a_session_that_expires_frees_what_it_held() -> io::Result<()> {
     let node = node(&["MaxSessionExpirySeconds=1"])?;
     let routes = node.metric("hermod_routes")?;

@@ -143,6 +143,12 @@ impl Shard {
             self.later(async move { shard.event(me, Event::Attached(Err(ReasonCode::NotAuthorized))) });
             return;
         }
+        let kept = request.expiry_secs > 0 || request.will.is_some();
+        let Ok(admission) = self.node.admit_session(&id, kept) else {
+            debug!(client = %id.client, "a client was refused: its tenant has MaxSessionsPerTenant sessions");
+            self.later(async move { shard.event(me, Event::Attached(Err(ReasonCode::QuotaExceeded))) });
+            return;
+        };
         let owner = conn.user.clone();
         let Ok(before) = self.node.registry.claim(id.clone(), me, &owner) else {
             let reason = ReasonCode::ClientIdentifierNotValid;
@@ -165,6 +171,7 @@ impl Shard {
                 limits: shard.node.settings.queue_limits(),
             };
             let result = shard.node.inbox.attach(attach).await;
+            drop(admission);
             shard.attached(me, id, ends_with_connection, result);
         });
     }
