@@ -28,7 +28,8 @@ impl Node {
         if max == 0 || !kept || self.inbox.incarnation(id).is_some() {
             return Ok(Admission(None));
         }
-        // Those of other tenants that are on their way count too: near its limit a tenant may be refused too early, never too late.
+        // Those of other tenants that are on their way count too: near its limit a tenant may be refused too early. Only nodes
+        // that admit at the same moment exceed it, by as many as they are.
         let before = self.admitted.fetch_add(1, Ordering::Relaxed);
         let admission = Admission(Some(Arc::clone(&self.admitted)));
         if self.inbox.count_of(&id.tenant).saturating_add(before) >= max { Err(TooManySessions) } else { Ok(admission) }
