@@ -30,7 +30,8 @@ const FLOORS: &[&[&str]] = &[
 const ONLY: &[(&str, &[&str])] = &[("openraft", &["base-kv"]), ("rocksdb", &["base-kv"])];
 
 /// Cores: no runtime, no clock of a runtime.
-const WITHOUT_TOKIO: &[&str] = &["base-types", "base-kv-api", "base-kv-balance", "mqtt-codec", "mqtt-session", "topic-trie"];
+const WITHOUT_TOKIO: &[&str] =
+    &["base-types", "base-kv-api", "base-kv-balance", "mqtt-codec", "mqtt-session", "topic-trie"];
 
 #[derive(Debug, Default)]
 struct Manifest {

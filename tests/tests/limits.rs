@@ -238,10 +238,8 @@ fn filters_are_limited_for_each_session_and_each_packet() -> io::Result<()> {
 #[test]
 fn a_tenant_keeps_as_many_sessions_as_it_may_and_a_client_beyond_is_refused_with_the_reason() -> io::Result<()> {
     let node = node(&["MaxSessionsPerTenant=4"])?;
-    let mortal = Connect {
-        will: Some(Will { topic: "w", payload: "gone", delay: 0 }),
-        ..Connect::clean(Level::V4, "mortal")
-    };
+    let mortal =
+        Connect { will: Some(Will { topic: "w", payload: "gone", delay: 0 }), ..Connect::clean(Level::V4, "mortal") };
     for name in ["a", "b"] {
         Client::connect(node.mqtt(), &Connect::persistent(Level::V5, name))?.disconnect()?;
     }
