@@ -1,5 +1,8 @@
 //! Two nodes on loopback, and what they are asked.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs, reason = "each test uses its part")]
+
+mod proxy;
+pub use proxy::Proxy;
 
 use base_rpc::{Listen, Mesh, Reply, Rpc, RpcConfig, Secret, Security, Service, Timing, Tls};
 use base_types::{Incarnation, NodeId, NodeIncarnation};
@@ -28,7 +31,8 @@ pub fn secret(secret: &str) -> Security {
 
 pub fn config(me: NodeIncarnation, security: Security) -> RpcConfig {
     let mut config = RpcConfig::new(me, "test", Listen::Bind(any_port()), security);
-    config.timing = Timing { ping: Duration::from_millis(100), ..Timing::default() };
+    config.timing =
+        Timing { ping: Duration::from_millis(100), backoff_max: Duration::from_millis(100), ..Timing::default() };
     config
 }
 
