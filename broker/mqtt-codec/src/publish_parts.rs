@@ -66,6 +66,12 @@ impl PublishParts<'_> {
     /// Appends the packet to `out`.
     #[inline(always)] // A call costs a quarter of what it does.
     pub fn encode(&self, version: Version, out: &mut BytesMut) {
+        // Once for each form: what follows need not ask again which one it is.
+        if version < Version::V5 { self.put(Version::V4, out) } else { self.put(Version::V5, out) }
+    }
+
+    #[inline(always)] // As `encode`.
+    fn put(&self, version: Version, out: &mut BytesMut) {
         let lengths = self.lengths(version);
         out.reserve(lengths.fixed_header() + lengths.remaining);
         self.put_head(lengths, out);
