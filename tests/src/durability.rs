@@ -10,10 +10,9 @@ mod churn;
 mod fault;
 mod lab;
 mod publisher;
-mod random;
 mod receiver;
 mod report;
 
-pub use fault::{Disk, Fault};
+pub use fault::Fault;
 pub use lab::{Lab, Plan};
 pub use report::Report;

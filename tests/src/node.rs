@@ -1,5 +1,5 @@
 use crate::wire::{self, Incoming, Level};
-use crate::{Daemon, free_port, loopback};
+use crate::{Daemon, free_port, http_get, loopback, sample};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -126,24 +126,15 @@ impl Node {
     /// # Errors
     /// No answer, or one that is no HTTP.
     pub fn get(&self, path: &str) -> io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.http())?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        status.zip(body).ok_or_else(|| io::Error::other(format!("no HTTP: {answer}")))
+        http_get(self.http(), path, Duration::from_secs(10))
     }
 
     /// The value of one line of `/metrics`, such as `hermod_sessions{state="connected"}`; 0 when it is not there.
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn metric(&self, sample: &str) -> io::Result<f64> {
-        let (_, text) = self.get("/metrics")?;
-        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        Ok(line.and_then(|value| value.parse().ok()).unwrap_or(0.0))
+    pub fn metric(&self, name: &str) -> io::Result<f64> {
+        Ok(sample(&self.get("/metrics")?.1, name))
     }
 
     fn wait_ready(&mut self) -> io::Result<()> {

@@ -58,15 +58,7 @@ impl Swarm {
     /// # Errors
     /// Nobody listens there.
     pub fn connect(&mut self, to: SocketAddr, connect: &wire::Connect<'_>) -> io::Result<usize> {
-        let client = self.clients.len();
-        self.clients.push(Client {
-            stream: None,
-            level: connect.level,
-            partial: Vec::new(),
-            out: Vec::new(),
-            listed: false,
-            next_id: 0,
-        });
+        let client = self.add(connect.level);
         self.reconnect(client, to, connect)?;
         Ok(client)
     }
@@ -81,6 +73,35 @@ impl Swarm {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
+        self.poll.registry().register(&mut stream, Token(client), Interest::READABLE | Interest::WRITABLE)?;
+        let state = &mut self.clients[client];
+        state.stream = Some(stream);
+        wire::connect(&mut state.out, connect);
+        self.touched(client);
+        Ok(())
+    }
+
+    /// Adds a client without a connection: [`Self::dial`] makes one.
+    pub fn add(&mut self, level: Level) -> usize {
+        self.clients.push(Client {
+            stream: None,
+            level,
+            partial: Vec::new(),
+            out: Vec::new(),
+            listed: false,
+            next_id: 0,
+        });
+        self.clients.len() - 1
+    }
+
+    /// As [`Self::reconnect`], but does not wait for the connection: that it fails comes as [`Event::Closed`].
+    ///
+    /// # Errors
+    /// The system has no socket left, or no way to there.
+    pub fn dial(&mut self, client: usize, to: SocketAddr, connect: &wire::Connect<'_>) -> io::Result<()> {
+        self.close(client);
+        let mut stream = mio::net::TcpStream::connect(to)?;
+        let _ = stream.set_nodelay(true);
         self.poll.registry().register(&mut stream, Token(client), Interest::READABLE | Interest::WRITABLE)?;
         let state = &mut self.clients[client];
         state.stream = Some(stream);

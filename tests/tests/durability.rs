@@ -1,7 +1,7 @@
 //! A few rounds of the durability checker; `make durability` and `make powercut` run many.
 
-use hermod_tests::durability::{Disk, Fault, Lab, Plan};
-use hermod_tests::{Node, NodeSetup};
+use hermod_tests::durability::{Fault, Lab, Plan};
+use hermod_tests::{Disk, Node, NodeSetup};
 use std::io;
 
 #[test]

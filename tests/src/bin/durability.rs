@@ -1,8 +1,8 @@
 //! Kills a broker again and again, by SIGKILL or by a power cut, and compares what it acknowledged with what is there.
 
 use clap::Parser;
-use hermod_tests::durability::{Disk, Fault, Lab, Plan};
-use hermod_tests::{Node, NodeSetup, raise_file_limit};
+use hermod_tests::durability::{Fault, Lab, Plan};
+use hermod_tests::{Disk, Node, NodeSetup, raise_file_limit};
 use std::io;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
 use super::Report;
-use super::random::Random;
+use crate::random::Random;
 use crate::wire::{self, Level};
 use std::collections::HashMap;
 use std::fmt;

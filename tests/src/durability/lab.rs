@@ -1,9 +1,9 @@
 use super::cast::{Cast, Role};
 use super::churn::{self, Churn};
 use super::publisher::Publisher;
-use super::random::Random;
 use super::receiver::Receiver;
 use super::{Fault, Report};
+use crate::random::Random;
 use crate::wire::{self, AckKind, Connect, Incoming, Level};
 use crate::{Event, Node, Swarm};
 use std::collections::{HashMap, HashSet};
