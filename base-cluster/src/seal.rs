@@ -17,6 +17,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::digest;
 use ring::hkdf::{self, HKDF_SHA256, KeyType, Prk};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 const MAGIC: [u8; 2] = *b"HM";
@@ -147,6 +148,17 @@ struct Sender {
     heard: u64,
 }
 
+impl Sender {
+    /// Whether packets of `origin` may follow those of this sender, who has the same node id.
+    fn judge(&self, origin: Origin) -> Result<(), Refusal> {
+        match origin.run.incarnation.cmp(&self.origin.run.incarnation) {
+            Ordering::Less => Err(Refusal::Replayed),
+            Ordering::Equal if origin != self.origin => Err(Refusal::Twin),
+            _ => Ok(()),
+        }
+    }
+}
+
 struct Header {
     kind: Kind,
     env: u64,
@@ -215,12 +227,14 @@ impl Seal {
         }
         let origin = header.origin;
         let known = self.senders.get_mut(&origin.run.node);
-        let known_incarnation = known.as_ref().map_or(Incarnation(0), |sender| sender.origin.run.incarnation);
+        // An old run or a twin may ask who is here: it has to be told what it is.
+        let claim = known.as_ref().map_or(Ok(()), |sender| sender.judge(origin));
         let known = known.filter(|sender| sender.origin == origin && sender.key_id == header.key);
         // Cheap before dear.
-        if origin.run.incarnation < known_incarnation
-            || known.as_ref().is_some_and(|sender| !sender.window.is_new(header.counter))
-        {
+        if header.kind != Kind::Hello {
+            claim?;
+        }
+        if known.as_ref().is_some_and(|sender| !sender.window.is_new(header.counter)) {
             return Err(Refusal::Replayed);
         }
         let text = sealed.len() - TAG;
@@ -248,7 +262,7 @@ impl Seal {
         if let Some(sender) = known {
             sender.window.take(header.counter);
             sender.heard = self.heard;
-        } else if origin != self.me {
+        } else if claim.is_ok() && origin.run.node != self.me.run.node {
             self.remember(&header)?;
         }
         Ok(Opened {
@@ -264,11 +278,8 @@ impl Seal {
         let node = origin.run.node;
         let mut window = Window::default();
         if let Some(sender) = self.senders.get(&node)
-            && sender.origin.run == origin.run
+            && sender.origin == origin
         {
-            if sender.origin != origin {
-                return Err(Refusal::Twin);
-            }
             // The same run with the other secret of a rotation: its counter goes on.
             window = sender.window.clone();
             if !window.is_new(header.counter) {

@@ -94,12 +94,12 @@ struct Welcome {
     peer: Peer,
     /// Where the question seemed to come from.
     seen_as: SocketAddr,
-    /// What is known of who asks: incarnation, and whether that run was evicted.
-    known: Option<(u64, bool)>,
+    /// What is known of who asks.
+    known: Option<Peer>,
 }
 
-/// Length of the body of a [`Hello`]; a [`Welcome`] has 86 at most.
-const HELLO: usize = 96;
+/// Length of the body of a [`Hello`]; a [`Welcome`] has 136 at most.
+const HELLO: usize = 136;
 /// Questions that are answered in a second.
 const WELCOMES: u32 = 256;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -200,13 +200,14 @@ impl Swim {
         let done = self.seal.open(packet).and_then(|opened| {
             let sender = (opened.from, opened.salt);
             match (opened.kind, opened.body) {
+                // Our own question came back, through a proxy: the next one may get to another node.
+                _ if sender == (self.me.run(), self.me.salt) => Ok(()),
                 _ if opened.from.node == self.me.node() => {
-                    if sender != (self.me.run(), self.me.salt) {
-                        self.twin = Some((now, from));
-                        return Err(Refusal::Twin);
+                    if opened.from.incarnation < self.me.run().incarnation {
+                        return Err(Refusal::Replayed);
                     }
-                    // Our own question came back, through a proxy: the next one may get to another node.
-                    Ok(())
+                    self.twin = Some((now, from));
+                    Err(Refusal::Twin)
                 }
                 (Kind::Hello, body) => Self::decode(body).and_then(|hello| self.on_hello(from, sender, &hello, length)),
                 (Kind::Welcome, body) => Self::decode(body).and_then(|welcome| self.on_welcome(sender, &welcome)),
@@ -248,7 +249,6 @@ impl Swim {
             return Err(Refusal::Flood);
         }
         let known = self.known(|peer| peer.node() == run.node);
-        let known = known.map(|peer| (peer.run().incarnation.0, peer.is_evicted()));
         let welcome = Welcome { token: hello.token, peer: *self.foca.identity(), seen_as: from, known };
         if let Ok(body) = postcard::to_stdvec(&welcome)
             && HEADER + body.len() + TAG <= length
@@ -265,12 +265,14 @@ impl Swim {
             return Err(Refusal::Malformed);
         }
         self.seeds.answered(welcome.token, peer.node());
-        if let Some((known, evicted)) = welcome.known {
-            let mine = self.me.run().incarnation;
-            if known > mine.0 {
-                self.fence(Problem::Superseded { mine, known: Incarnation(known) });
-            } else if known == mine.0 && evicted {
+        if let Some(known) = welcome.known.filter(|known| known.node() == self.me.node()) {
+            let (mine, theirs) = (self.me.run().incarnation, known.run().incarnation);
+            if theirs > mine {
+                self.fence(Problem::Superseded { mine, known: theirs });
+            } else if theirs == mine && known.is_evicted() {
                 self.fence(Problem::Evicted);
+            } else if theirs == mine && known.salt != self.me.salt {
+                self.fence(Problem::Twin { from: known.addr });
             }
         }
         match self.standing {
@@ -352,7 +354,7 @@ impl Swim {
             self.on_note(note);
         }
         for (peer, data) in std::mem::take(&mut self.out.gossip) {
-            if peer.addr.port() != 0 {
+            if peer.addr.port() != 0 && !matches!(self.standing, Standing::Fenced(..)) {
                 let packet = self.seal.seal(Kind::Gossip, peer.salt, &data);
                 self.send(peer.addr, packet);
             }
@@ -406,6 +408,8 @@ impl Swim {
     fn fence(&mut self, problem: Problem) {
         if !matches!(self.standing, Standing::Left(_) | Standing::Fenced(..)) {
             self.standing = Standing::Fenced(self.out.now, problem);
+            // Not another word.
+            self.out.timers.clear();
         }
     }
 
@@ -621,3 +625,6 @@ impl foca::Runtime<Peer> for Effects {
         self.timers.insert((self.now + after, self.next), event);
     }
 }
+
+#[cfg(test)]
+mod swim_test;
