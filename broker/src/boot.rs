@@ -1,6 +1,7 @@
 //! Puts a node together, runs it, and takes it apart again: the only place where concrete types meet.
 
 use crate::cli::access_config;
+use crate::cluster::{Claims, Freshness, Remote};
 use crate::listener::{self, ConnectionLimit, ConnectionRate, Dealer};
 use crate::live::{LiveTable, Registry};
 use crate::node::{Node, OpenPublishes};
@@ -159,6 +160,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     let mut settings = config.tenant.clone();
     settings.connect_timeout_seconds = server.conn_timeout_sec;
     let shards: Arc<[ShardHandle]> = (0..shard_count).map(|_| ShardHandle::new()).collect();
+    let now = clock.now();
     let node = Arc::new(Node {
         run,
         clock,
@@ -179,6 +181,9 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         inbox,
         retain: Arc::new(retain),
         shards: Arc::clone(&shards),
+        remote: Remote::new(None),
+        claims: Claims::new(None),
+        fresh: Freshness::new(now, false),
         sys: parking_lot::RwLock::default(),
         turn: AtomicUsize::new(0),
         open: OpenPublishes::default(),

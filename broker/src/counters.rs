@@ -16,6 +16,8 @@ pub(crate) const SLOW_RECEIVER: &str = "slow_receiver";
 pub(crate) const OFFLINE: &str = "offline_qos0";
 /// A store could not take it, and nobody waits for an acknowledgement.
 pub(crate) const UNAVAILABLE: &str = "unavailable";
+/// The node of the live sessions that it was for did not answer in time.
+pub(crate) const NODE_AWAY: &str = "node_away";
 /// The message matched more shared groups than `MaxGroupFanout`.
 pub(crate) const GROUP_FANOUT: &str = "group_fanout";
 /// The message matched more inboxes than `MaxPersistentFanout`, or more bytes than `MaxPersistentFanoutBytes`.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod boot;
+mod cluster;
 mod counters;
 mod listener;
 mod live;

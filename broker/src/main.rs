@@ -15,6 +15,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(start::StartArgs),
+    Status(cli::StatusArgs),
     Config(cli::ConfigArgs),
     User(cli::UserArgs),
     Pub(cli::PubArgs),
@@ -24,6 +25,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Start(args) => start::run(&args),
+        Command::Status(args) => match cli::run_status(&args) {
+            Ok(false) => return ExitCode::from(2),
+            result => result.map(|_| ()),
+        },
         Command::Config(args) => cli::run_config(&args),
         Command::User(args) => cli::run_user(&args),
         Command::Pub(args) => cli::run_pub(&args),

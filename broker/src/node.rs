@@ -1,17 +1,19 @@
+use crate::cluster::{Aim, Claims, Freshness, Remote};
 use crate::counters;
 use crate::live::{LiveTable, Registry, SessionRef, Target};
 use crate::routes::RouteKeeper;
 use crate::shard::{Letter, ShardHandle};
-use base_types::{Clock, Message, NodeIncarnation, QoS, SharedFilter, SharedMode, TenantId};
+use base_types::{ClientId, Clock, Message, NodeId, NodeIncarnation, QoS, SharedFilter, SharedMode, TenantId};
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use dist_api::{DistService, GroupMatch, InboxMatch, Matches};
-use inbox_api::{InboxId, InboxReceiver, InboxService};
+use inbox_api::{InboxId, InboxReceiver, InboxService, Insert, Origin};
 use mqtt_auth::{Authenticator, Authorizer};
 use mqtt_codec::ReasonCode;
 use mqtt_session::Settings;
 use retain_api::RetainService;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,6 +40,12 @@ pub(crate) struct Node {
     pub(crate) inbox: Arc<dyn InboxService>,
     pub(crate) retain: Arc<dyn RetainService>,
     pub(crate) shards: Arc<[ShardHandle]>,
+    /// The live sessions of other nodes.
+    pub(crate) remote: Arc<Remote>,
+    /// Who is connected here, told to the others.
+    pub(crate) claims: Arc<Claims>,
+    /// Whether the routes are known to be complete.
+    pub(crate) fresh: Arc<Freshness>,
     /// `$SYS` values: kept in memory and answered like retained messages.
     pub(crate) sys: parking_lot::RwLock<BTreeMap<String, Arc<Message>>>,
     pub(crate) turn: AtomicUsize,
@@ -53,6 +61,8 @@ pub(crate) struct Receivers {
     pub(crate) live: Vec<Target>,
     /// Persistent sessions, QoS 1 and 2.
     pub(crate) inboxes: Vec<InboxReceiver>,
+    /// Live sessions of other nodes.
+    pub(crate) nodes: Vec<(NodeId, Aim)>,
     matches: Matches,
     found: Vec<InboxMatch>,
 }
@@ -80,12 +90,15 @@ impl Node {
     ) {
         into.live.clear();
         into.inboxes.clear();
+        into.nodes.clear();
         into.matches.clear();
         live.matches(tenant, &message.topic, message.qos, message.retain, from, &mut into.live);
         self.dist.matches(tenant, &message.topic, &mut into.matches);
         if into.matches.is_empty() {
             return;
         }
+        let alive = into.matches.nodes.iter().filter(|run| self.remote.is_alive(**run));
+        into.nodes.extend(alive.map(|run| (run.node, Aim::Subscribers)));
         let mut found = std::mem::take(&mut into.found);
         found.append(&mut into.matches.inboxes);
         found.retain(|m| !(m.options.no_local && message.publisher.as_ref() == Some(&m.client)));
@@ -95,8 +108,9 @@ impl Node {
             into.matches.groups.truncate(groups_max);
         }
         for group in &into.matches.groups {
-            match self.pick(tenant, group, message, live) {
+            match self.pick(tenant, group, message, live, &[]) {
                 Some(Picked::Live(target)) => into.live.push(target),
+                Some(Picked::Node(node)) => into.nodes.push((node, Aim::Group((*group.filter).clone()))),
                 Some(Picked::Inbox(inbox)) => found.push(inbox),
                 None => {}
             }
@@ -125,14 +139,13 @@ impl Node {
             if receiver.qos == QoS::AtMostOnce {
                 // QoS 0 is not queued: it reaches a persistent session only while it is connected.
                 let id = InboxId { tenant: tenant.clone(), client: receiver.client };
-                match self.registry.find(&id) {
-                    Some(session) => into.live.push(Target {
-                        session,
-                        qos: QoS::AtMostOnce,
-                        retain: receiver.retain,
-                        identifiers: SmallVec::from_vec(receiver.subscription_identifiers),
-                    }),
-                    None => self.metrics.node().dropped.inc(counters::OFFLINE),
+                let (retain, identifiers) = (receiver.retain, SmallVec::from_vec(receiver.subscription_identifiers));
+                if let Some(session) = self.registry.find(&id) {
+                    into.live.push(Target { session, qos: QoS::AtMostOnce, retain, identifiers });
+                } else if let Some(run) = self.inbox.holder(&id).filter(|run| self.remote.is_alive(*run)) {
+                    into.nodes.push((run.node, Aim::Client { client: id.client, retain, identifiers }));
+                } else {
+                    self.metrics.node().dropped.inc(counters::OFFLINE);
                 }
             } else {
                 into.inboxes.push(receiver);
@@ -151,46 +164,158 @@ impl Node {
         }
     }
 
-    /// One member of a shared group: live or connected ones first, in turn.
-    fn pick(&self, tenant: &TenantId, group: &GroupMatch, message: &Message, live: &LiveTable) -> Option<Picked> {
+    /// One member of a shared group: live or connected ones first, in turn. What this node does not hold itself it knows by node: the node
+    /// picks its member. Nodes in `tried` had none.
+    fn pick(
+        &self,
+        tenant: &TenantId,
+        group: &GroupMatch,
+        message: &Message,
+        live: &LiveTable,
+        tried: &[NodeId],
+    ) -> Option<Picked> {
         let shared: &SharedFilter = &group.filter;
         let publisher = message.publisher.as_ref();
         let members = live.member_count(tenant, shared);
-        if group.inboxes.is_empty() {
-            return live.pick(tenant, shared, message.qos, message.retain, publisher).map(Picked::Live);
+        let pick_live = || live.pick(tenant, shared, message.qos, message.retain, publisher).map(Picked::Live);
+        let others = group.nodes.iter().filter(|run| **run != self.run && !tried.contains(&run.node));
+        let nodes: SmallVec<[NodeIncarnation; 8]> = others.filter(|run| self.remote.is_alive(**run)).copied().collect();
+        if group.inboxes.is_empty() && nodes.is_empty() {
+            return pick_live();
         }
         if shared.mode == SharedMode::Ordered {
-            // The group's members in a fixed order; the publisher decides. Live members stand before inboxes.
-            let mut hasher = std::hash::DefaultHasher::new();
-            std::hash::Hash::hash(&publisher, &mut hasher);
-            let at = usize::try_from(std::hash::Hasher::finish(&hasher)).unwrap_or(0) % (members + group.inboxes.len());
-            return match at.checked_sub(members) {
-                None => live.pick(tenant, shared, message.qos, message.retain, publisher).map(Picked::Live),
-                Some(at) => group.inboxes.get(at).cloned().map(Picked::Inbox),
-            };
+            return self.pick_ordered(group, publisher, members, &nodes, pick_live);
         }
-        let connected = |m: &&InboxMatch| {
-            self.registry.find(&InboxId { tenant: tenant.clone(), client: m.client.clone() }).is_some()
-        };
+        let connected = |m: &&InboxMatch| self.is_connected(tenant, &m.client);
         let online: SmallVec<[&InboxMatch; 8]> = group.inboxes.iter().filter(connected).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let ready = members + online.len();
+        let ready = members + nodes.len() + online.len();
         if ready == 0 {
-            return group.inboxes.get(turn % group.inboxes.len()).cloned().map(Picked::Inbox);
+            return group.inboxes.get(turn % group.inboxes.len().max(1)).cloned().map(Picked::Inbox);
         }
-        match (turn % ready).checked_sub(members) {
-            None => live.pick(tenant, shared, message.qos, message.retain, publisher).map(Picked::Live),
-            Some(at) => online.get(at).map(|m| Picked::Inbox((*m).clone())),
+        let at = turn % ready;
+        if at < members {
+            return pick_live();
+        }
+        match nodes.get(at - members) {
+            Some(run) => Some(Picked::Node(run.node)),
+            None => online.get(at - members - nodes.len()).map(|m| Picked::Inbox((*m).clone())),
+        }
+    }
+
+    /// The member of an ordered group that a publisher always gets: by rendezvous over nodes and inboxes, so that all nodes agree, and one that
+    /// leaves moves only the publishers that it had.
+    fn pick_ordered(
+        &self,
+        group: &GroupMatch,
+        publisher: Option<&ClientId>,
+        members: usize,
+        nodes: &[NodeIncarnation],
+        pick_live: impl FnOnce() -> Option<Picked>,
+    ) -> Option<Picked> {
+        let score = |member: &dyn Fn(&mut std::hash::DefaultHasher)| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            publisher.hash(&mut hasher);
+            member(&mut hasher);
+            hasher.finish()
+        };
+        let own = (members > 0).then(|| (score(&|h| self.run.node.hash(h)), None));
+        let of_nodes = nodes.iter().map(|run| (score(&|h| run.node.hash(h)), Some(Picked::Node(run.node))));
+        let of_inboxes = group.inboxes.iter().map(|m| (score(&|h| m.client.hash(h)), Some(Picked::Inbox(m.clone()))));
+        let best = own.into_iter().chain(of_nodes).chain(of_inboxes).max_by_key(|(score, _)| *score)?;
+        best.1.or_else(pick_live)
+    }
+
+    /// Whether a persistent session has a connection, here or elsewhere.
+    fn is_connected(&self, tenant: &TenantId, client: &ClientId) -> bool {
+        let id = InboxId { tenant: tenant.clone(), client: client.clone() };
+        self.registry.find(&id).is_some() || self.inbox.holder(&id).is_some_and(|run| self.remote.is_alive(run))
+    }
+
+    /// Tries a message for a shared group once more, at a member that is not on one of these nodes; tells whether there is one.
+    pub(crate) fn deliver_to_group(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        shared: &SharedFilter,
+        message: &Arc<Message>,
+        tried: &[NodeId],
+    ) -> bool {
+        let mut matches = Matches::default();
+        self.dist.matches(tenant, &message.topic, &mut matches);
+        let Some(group) = matches.groups.iter().find(|group| *group.filter == *shared) else { return false };
+        let picked = {
+            let live = self.live_read();
+            self.pick(tenant, group, message, &live, tried)
+        };
+        match picked {
+            None => false,
+            Some(Picked::Live(target)) => {
+                self.deliver_from_outside(message, &mut vec![target]);
+                true
+            }
+            Some(Picked::Node(node)) => {
+                self.send_to_node(node, tenant, &Aim::Group(shared.clone()), message, tried);
+                true
+            }
+            Some(Picked::Inbox(inbox)) => {
+                let qos = inbox.options.qos.min(message.qos);
+                if qos == QoS::AtMostOnce {
+                    return false;
+                }
+                let receiver = InboxReceiver {
+                    qos,
+                    retain: message.retain && inbox.options.retain_as_published,
+                    subscription_identifiers: inbox.options.identifier.into_iter().collect(),
+                    client: inbox.client,
+                    incarnation: inbox.incarnation,
+                };
+                let insert = Insert {
+                    tenant: tenant.clone(),
+                    message: Arc::clone(message),
+                    receivers: vec![receiver],
+                    origin: Origin::None,
+                };
+                let (inserted, node) = (self.inbox.insert(insert), Arc::clone(self));
+                tokio::spawn(async move {
+                    if inserted.await.is_err() {
+                        node.metrics.node().dropped.inc(counters::UNAVAILABLE);
+                    }
+                });
+                true
+            }
         }
     }
 
     /// Whether some shard has more waiting than it should: then nobody reads from publishers for a moment.
     pub(crate) fn is_congested(&self) -> bool {
-        self.open.is_high() || self.shards.iter().any(ShardHandle::is_congested)
+        self.open.is_high() || self.remote.is_congested() || self.shards.iter().any(ShardHandle::is_congested)
     }
 
     /// Sends a message to live sessions from outside of the shards.
     pub(crate) fn deliver_from_outside(&self, message: &Arc<Message>, targets: &mut Vec<Target>) {
+        let mut letters: Vec<Vec<Letter>> = self.shards.iter().map(|_| Vec::new()).collect();
+        self.to_letters(message, targets, &mut letters);
+        for (shard, letters) in self.shards.iter().zip(&mut letters) {
+            shard.send_all(letters);
+        }
+    }
+
+    /// As [`Node::deliver_from_outside`], and to other nodes.
+    pub(crate) fn deliver_everywhere(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        message: &Arc<Message>,
+        targets: &mut Vec<Target>,
+        nodes: &[(NodeId, Aim)],
+    ) {
+        self.deliver_from_outside(message, targets);
+        for (node, aim) in nodes {
+            self.send_to_node(*node, tenant, aim, message, &[]);
+        }
+    }
+
+    /// Appends a message to the letters of the shards that have its targets.
+    pub(crate) fn to_letters(&self, message: &Arc<Message>, targets: &mut Vec<Target>, letters: &mut [Vec<Letter>]) {
         targets.sort_by_key(|t| t.session.shard);
         let mut targets = targets.drain(..).peekable();
         while let Some(first) = targets.next() {
@@ -200,8 +325,8 @@ impl Node {
             while let Some(next) = targets.next_if(|t| t.session.shard == shard) {
                 of_shard.push(next);
             }
-            if let Some(handle) = self.shards.get(usize::from(shard)) {
-                handle.send(Letter::Deliver { message: Arc::clone(message), targets: of_shard });
+            if let Some(letters) = letters.get_mut(usize::from(shard)) {
+                letters.push(Letter::Deliver { message: Arc::clone(message), targets: of_shard });
             }
         }
     }
@@ -238,5 +363,6 @@ impl OpenPublishes {
 
 enum Picked {
     Live(Target),
+    Node(NodeId),
     Inbox(InboxMatch),
 }

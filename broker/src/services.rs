@@ -6,7 +6,7 @@ use crate::node::{Node, Receivers};
 use crate::shard::Letter;
 use base_types::{ClientId, Incarnation, Message, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName};
 use bytes::Bytes;
-use dist_api::{Receiver, Route};
+use dist_api::{DistListener, Receiver, Route};
 use inbox_api::{InboxError, InboxId, InboxListener, Insert, InsertOutcome, Origin, PendingWill, SessionVersion};
 use mqtt_auth::Principal;
 use retain_api::RetainError;
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use telemetry::SysTopics;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -107,6 +107,52 @@ impl InboxListener for Ears {
     }
 }
 
+/// Adds the routes of this node's live sessions again when somebody took the node for dead.
+pub(crate) struct OwnRoutes(Arc<Notify>);
+
+impl DistListener for OwnRoutes {
+    fn own_routes_lost(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl OwnRoutes {
+    /// Hears it from now on; [`run_own_routes`] does it.
+    pub(crate) fn new() -> (Arc<Self>, Arc<Notify>) {
+        let lost = Arc::new(Notify::new());
+        (Arc::new(Self(Arc::clone(&lost))), lost)
+    }
+}
+
+/// Does what [`OwnRoutes`] hears of.
+pub(crate) async fn run_own_routes(node: Arc<Node>, lost: Arc<Notify>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = lost.notified() => {}
+        }
+        let filters = node.live_read().filters();
+        info!(
+            routes = filters.len(),
+            "the routes of this node were removed, since others took it for dead; it adds them again"
+        );
+        let mut of_tenants: HashMap<TenantId, Vec<SubscriptionFilter>> = HashMap::new();
+        for (tenant, filter) in filters {
+            of_tenants.entry(tenant).or_default().push(filter);
+        }
+        for (tenant, filters) in of_tenants {
+            if !matches!(node.routes.add(&tenant, filters).await, Ok(Ok(()))) {
+                // Told once more, by ourselves.
+                lost.notify_one();
+                tokio::time::sleep(ADD_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Between two attempts to add the routes of this node again.
+const ADD_AGAIN: Duration = Duration::from_secs(1);
+
 /// Publishes wills that are due, each once.
 pub(crate) async fn run_wills(
     node: Arc<Node>,
@@ -143,7 +189,7 @@ pub(crate) async fn run_wills(
 }
 
 async fn publish_will(
-    node: &Node,
+    node: &Arc<Node>,
     inbox: &InboxId,
     version: SessionVersion,
     will: &PendingWill,
@@ -164,6 +210,7 @@ async fn publish_will(
         node.receivers(&inbox.tenant, &message, None, &live, receivers);
     }
     let mut live: Vec<Target> = std::mem::take(&mut receivers.live);
+    let nodes = std::mem::take(&mut receivers.nodes);
     if message.retain {
         match node.retain.retain(&inbox.tenant, Arc::clone(&message)).await {
             Ok(()) => {}
@@ -185,7 +232,7 @@ async fn publish_will(
     let outcomes = node.inbox.insert(insert).await?;
     // Live sessions hear it once it can't come again.
     if !outcomes.contains(&InsertOutcome::Repeated) {
-        node.deliver_from_outside(&message, &mut live);
+        node.deliver_everywhere(&inbox.tenant, &message, &mut live, &nodes);
     }
     Ok(())
 }

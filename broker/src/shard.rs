@@ -12,10 +12,11 @@ mod retained;
 mod throttle;
 mod timers;
 
+use crate::cluster::{Aim, PARCEL_BYTES, Parcel};
 use crate::counters;
 use crate::live::{SessionRef, Target};
 use crate::node::{Node, Receivers};
-use base_types::{Message, PacketId, QoS, TenantId, WallMs};
+use base_types::{Message, NodeId, PacketId, QoS, TenantId, WallMs};
 use bytes::BytesMut;
 use conn::{Conn, Frames};
 use inbox_api::{InboxReceiver, Insert, InsertOutcome, Origin};
@@ -54,6 +55,13 @@ impl ShardHandle {
         self.mailbox.push(letter);
     }
 
+    /// Sends all of `letters` at once and leaves it empty.
+    pub(crate) fn send_all(&self, letters: &mut Vec<Letter>) {
+        if !letters.is_empty() {
+            self.mailbox.push_all(letters);
+        }
+    }
+
     pub(crate) fn is_congested(&self) -> bool {
         self.mailbox.is_congested()
     }
@@ -80,6 +88,8 @@ pub(crate) struct Shard {
     flusher: RefCell<Option<Waker>>,
     /// Letters for other shards, by shard, sent by the flusher.
     outgoing: RefCell<Vec<Vec<Letter>>>,
+    /// Messages for other nodes, sent by the flusher.
+    parcels: RefCell<Vec<(NodeId, Parcel)>>,
     /// Connections that wait until the node is no longer congested.
     stalled: RefCell<Vec<Waker>>,
     timers: Timers,
@@ -91,6 +101,7 @@ pub(crate) struct Shard {
 }
 
 /// A PUBLISH that a session let through, on its way to its receivers.
+#[derive(Debug)]
 struct Published {
     op: Option<OpId>,
     message: Message,
@@ -112,6 +123,7 @@ impl Shard {
             dirty: RefCell::default(),
             flusher: RefCell::default(),
             outgoing: RefCell::new(outgoing),
+            parcels: RefCell::default(),
             stalled: RefCell::default(),
             timers: Timers::default(),
             read_buffer: RefCell::new(BytesMut::new()),
@@ -276,8 +288,45 @@ impl Shard {
         self.mark_dirty(&conn, &mut conn_ref);
     }
 
-    /// Brings what one connection published to its receivers, in order, and answers what needs no commit.
-    fn route(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>, now: Instant, wall: WallMs, published: Vec<Published>) {
+    /// Brings what one connection published to its receivers, in order, and answers what needs no commit. QoS 1 and 2 wait
+    /// while the routes of this node are not known to be complete ([`Freshness`](crate::cluster::Freshness)).
+    fn route(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>, now: Instant, wall: WallMs, mut published: Vec<Published>) {
+        if !self.node.fresh.is_fresh(now) || !conn.borrow().unrouted.is_empty() {
+            let waits = |p: &mut Published| p.message.qos > QoS::AtMostOnce && p.allowed;
+            let mut later = published.extract_if(.., waits).peekable();
+            if later.peek().is_some() {
+                let mut conn_ref = conn.borrow_mut();
+                let first = conn_ref.unrouted.is_empty();
+                conn_ref.unrouted.extend(later);
+                if first {
+                    tokio::task::spawn_local(Rc::clone(self).route_when_fresh(Rc::clone(conn)));
+                }
+            }
+        }
+        if !published.is_empty() {
+            self.route_now(conn, now, wall, published);
+        }
+    }
+
+    /// Routes what had to wait, or refuses it when the routes can't be confirmed.
+    async fn route_when_fresh(self: Rc<Self>, conn: Rc<RefCell<Conn>>) {
+        let fresh = tokio::time::timeout(FRESH_WAIT, self.node.fresh.wait(&*self.node.clock)).await.is_ok();
+        let waited = std::mem::take(&mut conn.borrow_mut().unrouted);
+        let (now, wall) = self.now();
+        if fresh {
+            return self.route_now(&conn, now, wall, waited);
+        }
+        debug!(count = waited.len(), "messages are refused: the routes could not be confirmed");
+        let mut conn_ref = conn.borrow_mut();
+        let mut none = Vec::new();
+        for op in waited.into_iter().filter_map(|p| p.op) {
+            let outcome = PublishOutcome::Failed(ReasonCode::ServerBusy);
+            self.handle(&mut conn_ref, now, wall, Event::PublishDone(op, outcome), &mut none);
+        }
+        self.mark_dirty(&conn, &mut conn_ref);
+    }
+
+    fn route_now(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>, now: Instant, wall: WallMs, published: Vec<Published>) {
         let (me, tenant, owner) = {
             let conn = conn.borrow();
             (conn.me, conn.tenant.clone(), conn.inbox.clone())
@@ -297,7 +346,7 @@ impl Shard {
                 let live = self.node.live_read();
                 self.node.receivers(&tenant, &message, Some(me), &live, &mut receivers);
             }
-            let count = receivers.live.len() + receivers.inboxes.len();
+            let count = receivers.live.len() + receivers.inboxes.len() + receivers.nodes.len();
             let retained = message.retain;
             if count == 0 {
                 self.metrics.unrouted.inc();
@@ -311,6 +360,7 @@ impl Shard {
             let bytes = message.cost();
             let message = Arc::new(message);
             self.deliver_all(now, wall, &message, &mut receivers.live);
+            self.pack(&tenant, &message, &mut receivers.nodes);
             let retain = retained.then(|| self.node.retain.retain(&tenant, Arc::clone(&message)));
             let origin = match (&owner, inbound) {
                 (Some((inbox, version)), Some(packet_id)) => {
@@ -397,11 +447,45 @@ impl Shard {
         }
     }
 
+    /// Puts a message into what goes to other nodes with the next flush.
+    fn pack(&self, tenant: &TenantId, message: &Message, nodes: &mut Vec<(NodeId, Aim)>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let mut parcels = self.parcels.borrow_mut();
+        for (node, aim) in nodes.drain(..) {
+            let at = parcels.iter().position(|(to, _)| *to == node).unwrap_or_else(|| {
+                parcels.push((node, Parcel::default()));
+                parcels.len() - 1
+            });
+            let parcel = &mut parcels[at].1;
+            parcel.push(tenant, &aim, message);
+            if parcel.len() >= PARCEL_BYTES {
+                self.node.remote.send(&self.node, node, parcel);
+            }
+        }
+        self.wake_flusher();
+    }
+
+    fn send_parcels(&self) {
+        let mut parcels = self.parcels.borrow_mut();
+        for (node, parcel) in parcels.iter_mut().filter(|(_, parcel)| !parcel.is_empty()) {
+            self.node.remote.send(&self.node, *node, parcel);
+        }
+    }
+
+    fn has_parcels(&self) -> bool {
+        self.parcels.borrow().iter().any(|(_, parcel)| !parcel.is_empty())
+    }
+
     /// Writes what became writable, once for each connection and wake-up.
     async fn flush_loop(self: Rc<Self>) {
         loop {
             poll_fn(|cx| {
-                if self.dirty.borrow().is_empty() && self.outgoing.borrow().iter().all(Vec::is_empty) {
+                if self.dirty.borrow().is_empty()
+                    && self.outgoing.borrow().iter().all(Vec::is_empty)
+                    && !self.has_parcels()
+                {
                     *self.flusher.borrow_mut() = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
@@ -412,9 +496,10 @@ impl Shard {
                 if !letters.is_empty()
                     && let Some(handle) = self.node.shards.get(shard)
                 {
-                    handle.mailbox.push_all(letters);
+                    handle.send_all(letters);
                 }
             }
+            self.send_parcels();
             let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
             for conn in &dirty {
                 self.flush(conn);
@@ -510,6 +595,9 @@ impl Shard {
         stalled.push(waker.clone());
     }
 }
+
+/// How long QoS 1 and 2 wait until the routes are confirmed.
+const FRESH_WAIT: Duration = Duration::from_secs(8);
 
 /// How often a shard looks whether the node is still congested.
 const STALL_CHECK: Duration = Duration::from_millis(1);

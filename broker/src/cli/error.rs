@@ -54,6 +54,14 @@ pub enum CliError {
         /// As the broker said.
         reason: String,
     },
+    /// The HTTP interface of a node.
+    #[error("the HTTP interface at {api} can't be asked: {why}; is a node running there?")]
+    Api {
+        /// Where.
+        api: String,
+        /// Why.
+        why: String,
+    },
     /// Filters that the broker does not let us subscribe to.
     #[error("the broker refused every subscription: {0}")]
     Refused(String),

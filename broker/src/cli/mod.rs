@@ -8,8 +8,10 @@ mod config;
 mod connection;
 mod error;
 mod format;
+mod http;
 mod password;
 mod publish;
+mod status;
 mod subscribe;
 mod tls;
 mod user;
@@ -17,6 +19,7 @@ mod user;
 pub use config::{ConfigArgs, ConfigSource, access_config, run_config};
 pub use error::CliError;
 pub use publish::{PubArgs, run_pub};
+pub use status::{StatusArgs, run_status};
 pub use subscribe::{SubArgs, run_sub};
 pub use user::{UserArgs, run_user};
 

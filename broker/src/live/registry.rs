@@ -1,4 +1,5 @@
 use super::SessionRef;
+use crate::cluster::{Claim as Told, Stamp};
 use bytestring::ByteString;
 use inbox_api::InboxId;
 use parking_lot::RwLock;
@@ -15,6 +16,8 @@ struct Claim {
     session: SessionRef,
     /// The verified user; empty for anonymous.
     user: ByteString,
+    /// Orders it among the claims of all nodes.
+    stamp: Stamp,
 }
 
 /// The client id is in use by somebody else.
@@ -29,12 +32,13 @@ impl Registry {
         id: InboxId,
         session: SessionRef,
         user: &ByteString,
+        stamp: Stamp,
     ) -> Result<Option<SessionRef>, OtherUser> {
         let mut sessions = self.sessions.write();
         if sessions.get(&id).is_some_and(|claim| claim.user != *user) {
             return Err(OtherUser);
         }
-        let before = sessions.insert(id, Claim { session, user: user.clone() });
+        let before = sessions.insert(id, Claim { session, user: user.clone(), stamp });
         Ok(before.map(|claim| claim.session).filter(|before| *before != session))
     }
 
@@ -44,6 +48,21 @@ impl Registry {
         if sessions.get(id).is_some_and(|claim| claim.session == session) {
             sessions.remove(id);
         }
+    }
+
+    /// The live session of a client, and what the other nodes are told of it.
+    pub(crate) fn look(&self, id: &InboxId) -> Option<(SessionRef, Told)> {
+        let sessions = self.sessions.read();
+        let claim = sessions.get(id)?;
+        Some((claim.session, Told { id: id.clone(), user: claim.user.clone(), stamp: claim.stamp }))
+    }
+
+    /// All claims of this node, as other nodes are told of them.
+    pub(crate) fn claims(&self) -> Vec<Told> {
+        let sessions = self.sessions.read();
+        let told =
+            |(id, claim): (&InboxId, &Claim)| Told { id: id.clone(), user: claim.user.clone(), stamp: claim.stamp };
+        sessions.iter().map(told).collect()
     }
 
     /// The live session of a client.
@@ -63,12 +82,12 @@ mod tests {
         let id = InboxId { tenant: TenantId::default(), client: ClientId::new("c").unwrap() };
         let session = |slot| SessionRef { shard: 0, slot, generation: 1 };
         let (ann, bob) = (ByteString::from_static("ann"), ByteString::from_static("bob"));
-        assert_eq!(registry.claim(id.clone(), session(1), &ann), Ok(None));
-        assert_eq!(registry.claim(id.clone(), session(2), &bob), Err(OtherUser));
-        assert_eq!(registry.claim(id.clone(), session(3), &ann), Ok(Some(session(1))));
+        assert_eq!(registry.claim(id.clone(), session(1), &ann, Stamp(1)), Ok(None));
+        assert_eq!(registry.claim(id.clone(), session(2), &bob, Stamp(1)), Err(OtherUser));
+        assert_eq!(registry.claim(id.clone(), session(3), &ann, Stamp(1)), Ok(Some(session(1))));
         registry.release(&id, session(1));
         assert_eq!(registry.find(&id), Some(session(3)), "a late release of the old session changes nothing");
         registry.release(&id, session(3));
-        assert_eq!(registry.claim(id, session(4), &bob), Ok(None));
+        assert_eq!(registry.claim(id, session(4), &bob, Stamp(1)), Ok(None));
     }
 }

@@ -64,6 +64,16 @@ impl LiveTable {
         self.subscriptions
     }
 
+    /// All filters that somebody subscribed to, each once.
+    pub(crate) fn filters(&self) -> Vec<(TenantId, SubscriptionFilter)> {
+        let of_tenant = |(tenant, table): (&TenantId, &Tenant)| {
+            let normal = table.filters.iter().map(|(filter, _)| SubscriptionFilter::Normal(filter));
+            let shared = table.groups.keys().map(|shared| SubscriptionFilter::Shared(shared.clone()));
+            normal.chain(shared).map(|filter| (tenant.clone(), filter)).collect::<Vec<_>>()
+        };
+        self.tenants.iter().flat_map(of_tenant).collect()
+    }
+
     pub(crate) fn add(
         &mut self,
         tenant: &TenantId,

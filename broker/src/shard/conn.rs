@@ -46,6 +46,8 @@ pub(crate) struct Conn {
     pub(super) subscriptions: HashSet<Box<str>>,
     pub(super) retained: VecDeque<Cursor>,
     pub(super) kicked: Vec<oneshot::Sender<()>>,
+    /// Published with QoS 1 or 2 while the routes were not known to be complete; at most what the client may have unacknowledged.
+    pub(super) unrouted: Vec<Published>,
     pub(super) dirty: bool,
     pub(super) scheduled: Option<Instant>,
     /// By when the packet that `inbound` begins with must be there whole.
@@ -141,6 +143,7 @@ impl Conn {
             subscriptions: HashSet::new(),
             retained: VecDeque::new(),
             kicked: Vec::new(),
+            unrouted: Vec::new(),
             dirty: false,
             scheduled: None,
             packet_due: None,

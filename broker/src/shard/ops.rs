@@ -6,6 +6,7 @@
 use super::conn::Conn;
 use super::retained::Cursor;
 use super::{Later, Shard};
+use crate::cluster::Claim;
 use crate::counters;
 use crate::listener::Arrival;
 use crate::live::SessionRef;
@@ -150,11 +151,13 @@ impl Shard {
             return;
         };
         let owner = conn.user.clone();
-        let Ok(before) = self.node.registry.claim(id.clone(), me, &owner) else {
+        let stamp = self.node.claims.stamp(self.node.clock.wall());
+        let Ok(before) = self.node.registry.claim(id.clone(), me, &owner, stamp) else {
             let reason = ReasonCode::ClientIdentifierNotValid;
             self.later(async move { shard.event(me, Event::Attached(Err(reason))) });
             return;
         };
+        self.node.claims.tell(Claim { id: id.clone(), user: owner.clone(), stamp });
         conn.claimed = Some(id.clone());
         self.later(async move {
             if let Some(before) = before {
@@ -197,11 +200,14 @@ impl Shard {
             }
             return;
         };
+        let mut fenced = false;
         let event = match result {
             Ok(mut attached) => {
                 if let Some(version) = attached.version {
                     let mut conn = conn.borrow_mut();
                     conn.inbox = Some((id, version));
+                    // Taken over before anybody here could be told.
+                    fenced = !self.node.inbox.owns(version);
                     let kept = attached.subscriptions.iter().map(|(filter, _)| filter.to_text().into_boxed_str());
                     conn.subscriptions = kept.collect();
                 }
@@ -218,6 +224,9 @@ impl Shard {
             }
         };
         self.event_on(&conn, Event::Attached(event));
+        if fenced {
+            self.event_on(&conn, taken_over());
+        }
     }
 
     /// Ends another session and waits until it has let go, but not for ever: the inbox's version fences it anyway.
@@ -372,13 +381,21 @@ impl Shard {
 
     fn subscribed(self: &Rc<Self>, me: SessionRef, op: OpId, outcomes: Vec<SubscribeOutcome>, cursors: Vec<Cursor>) {
         self.event(me, Event::SubscribeDone(op, outcomes));
-        if let Some(conn) = self.find(me)
-            && !cursors.is_empty()
-        {
-            let mut conn_ref = conn.borrow_mut();
-            conn_ref.retained.extend(cursors);
-            self.mark_dirty(&conn, &mut conn_ref);
+        if cursors.is_empty() {
+            return;
         }
+        let shard = Rc::clone(self);
+        self.later(async move {
+            // Whatever was retained before the subscription is to be seen. Without a leader: what this node has.
+            if let Err(error) = shard.node.retain.fresh().await {
+                debug!(%error, "retained messages may be old: they could not be confirmed");
+            }
+            if let Some(conn) = shard.find(me) {
+                let mut conn_ref = conn.borrow_mut();
+                conn_ref.retained.extend(cursors);
+                shard.mark_dirty(&conn, &mut conn_ref);
+            }
+        });
     }
 
     /// Takes a live subscription back whose route could not be committed.

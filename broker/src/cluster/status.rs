@@ -1,0 +1,208 @@
+//! The cluster for operators: `GET /cluster`, `/stores`, `/store/landscape`, `/store/ranges`.
+
+use super::control::Control;
+use super::facts::{self, About};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use base_cluster::{Cluster, MemberState};
+use base_kv_api::balance::{Liveness, ReplicaView};
+use base_kv_balance::{Diagnosis, RangeHealth};
+use base_types::NodeId;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use telemetry::Reason;
+
+/// What is asked.
+pub(crate) struct Status {
+    pub(crate) env: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) controls: Vec<Arc<Control>>,
+}
+
+/// The routes, to be merged with the node's others.
+pub(crate) fn router(status: Arc<Status>) -> Router {
+    Router::new()
+        .route("/cluster", get(cluster))
+        .route("/stores", get(stores))
+        .route("/store/landscape", get(landscape))
+        .route("/store/ranges", get(ranges))
+        .with_state(status)
+}
+
+impl Status {
+    /// What is wrong now, for `/ready` and for people; the worst first.
+    pub(crate) fn problems(&self) -> Vec<Reason> {
+        let of_cluster = self.cluster.problems().into_iter();
+        let mut all: Vec<Reason> =
+            of_cluster.map(|problem| Reason { what: "cluster".to_owned(), why: problem.to_string() }).collect();
+        for control in &self.controls {
+            for problem in control.diagnosis().problems {
+                all.push(Reason { what: format!("store {}", control.store()), why: problem.to_string() });
+            }
+        }
+        all
+    }
+
+    fn about(&self, node: NodeId) -> About {
+        let facts = self.cluster.facts();
+        let told = facts.borrow().get(node, facts::ABOUT);
+        told.and_then(|bytes| About::decode(bytes).ok()).unwrap_or_default()
+    }
+
+    fn nodes(&self) -> Vec<Value> {
+        let members = self.cluster.members().borrow().clone();
+        let each = members.nodes.values().map(|member| {
+            let (state, since) = match member.state {
+                MemberState::Alive => ("alive", None),
+                MemberState::Suspect => ("suspect", None),
+                MemberState::Dead(since) => ("dead", Some(since)),
+                MemberState::Left(since) => ("left", Some(since)),
+            };
+            let about = self.about(member.run.node);
+            json!({
+                "id": member.run.node.to_string(),
+                "incarnation": member.run.incarnation.0,
+                "state": state,
+                "forSeconds": since.map(|since| since.elapsed().as_secs()),
+                "answersCalls": member.rpc,
+                "address": member.addr.to_string(),
+                "version": about.version,
+                "roles": "broker dist inbox retain",
+                "mqtt": about.mqtt,
+                "api": about.api,
+                "draining": about.draining,
+                "me": member.run.node == members.me,
+            })
+        });
+        each.collect()
+    }
+
+    fn store(control: &Control) -> (Value, Diagnosis) {
+        let diagnosis = control.diagnosis();
+        let ranges: Vec<Value> = diagnosis.ranges.iter().map(|range| range_json(range, &diagnosis)).collect();
+        let balancers: Vec<Value> =
+            control.whys().into_iter().map(|(name, why)| json!({ "name": name, "says": why })).collect();
+        let json = json!({
+            "name": control.store(),
+            "ranges": ranges,
+            "tolerates": diagnosis.tolerates,
+            "balancers": balancers,
+        });
+        (json, diagnosis)
+    }
+
+    fn control(&self, query: &HashMap<String, String>) -> Result<&Arc<Control>, Box<Response>> {
+        let name = query.get("storeName").or_else(|| query.get("store_name")).map_or("", String::as_str);
+        // BifroMQ's names end in `.store`.
+        let wanted = name.split('.').next().unwrap_or_default();
+        self.controls.iter().find(|control| control.store() == wanted).ok_or_else(|| {
+            let known: Vec<_> = self.controls.iter().map(|control| control.store()).collect();
+            let error = format!("there is no store {name:?}; name one with ?storeName=: {}", known.join(", "));
+            Box::new((StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response())
+        })
+    }
+}
+
+fn range_json(range: &RangeHealth, diagnosis: &Diagnosis) -> Value {
+    let members = |members: &std::collections::BTreeMap<base_kv_api::ReplicaId, NodeId>| -> Vec<Value> {
+        let each = members.iter().map(|(replica, node)| {
+            json!({ "replica": replica.to_string(), "node": node.to_string(), "lag": range.lag.get(replica) })
+        });
+        each.collect()
+    };
+    let why = diagnosis.problems.iter().filter(|problem| problem.range == Some(range.range));
+    json!({
+        "range": range.range.to_string(),
+        "id": range.range.id,
+        "epoch": range.range.epoch,
+        "leader": range.leader.map(|(_, node)| node.to_string()),
+        "voters": members(&range.voters),
+        "learners": members(&range.learners),
+        "inSync": range.in_sync,
+        "tolerates": range.tolerates,
+        "why": why.map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+async fn cluster(State(status): State<Arc<Status>>) -> Json<Value> {
+    let mut tolerates = usize::MAX;
+    let mut stores = Vec::new();
+    let mut unavailable = false;
+    for control in &status.controls {
+        let (json, diagnosis) = Status::store(control);
+        tolerates = tolerates.min(diagnosis.tolerates);
+        unavailable |= diagnosis.ranges.is_empty() || diagnosis.ranges.iter().any(|range| range.leader.is_none());
+        stores.push(json);
+    }
+    let problems: Vec<Value> =
+        status.problems().into_iter().map(|p| json!({ "what": p.what, "why": p.why })).collect();
+    Json(json!({
+        "env": status.env,
+        "me": status.cluster.members().borrow().me.to_string(),
+        "nodes": status.nodes(),
+        "stores": stores,
+        "tolerates": if unavailable { Value::Null } else { json!(tolerates) },
+        "problems": problems,
+    }))
+}
+
+async fn stores(State(status): State<Arc<Status>>) -> Json<Value> {
+    let names: Vec<_> = status.controls.iter().map(|control| Status::store(control).0).collect();
+    Json(json!({ "stores": names }))
+}
+
+/// What each node says that it has: the raw material of the balancers.
+async fn landscape(State(status): State<Arc<Status>>, Query(query): Query<HashMap<String, String>>) -> Response {
+    let control = match status.control(&query) {
+        Ok(control) => control,
+        Err(refused) => return *refused,
+    };
+    let landscape = control.landscape();
+    let nodes: Vec<Value> = landscape
+        .nodes
+        .values()
+        .map(|node| {
+            json!({
+                "id": node.run.node.to_string(),
+                "alive": node.liveness == Liveness::Alive,
+                "known": node.known,
+                "draining": node.draining,
+                "replicas": node.replicas.iter().map(replica_json).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    Json(json!({ "store": landscape.store, "nodes": nodes })).into_response()
+}
+
+fn replica_json(view: &ReplicaView) -> Value {
+    let names = |members: &std::collections::BTreeMap<base_kv_api::ReplicaId, NodeId>| -> Vec<Value> {
+        members.iter().map(|(id, node)| json!({ "replica": id.to_string(), "node": node.to_string() })).collect()
+    };
+    json!({
+        "range": view.range.to_string(),
+        "replica": view.replica.to_string(),
+        "role": format!("{:?}", view.role).to_lowercase(),
+        "term": view.term,
+        "leader": view.leader.map(|leader| leader.to_string()),
+        "config": view.config,
+        "changing": view.changing,
+        "voters": names(&view.voters),
+        "learners": names(&view.learners),
+        "lastTerm": view.last.0,
+        "lastIndex": view.last.1,
+        "committed": view.committed,
+        "applied": view.applied,
+        "fault": view.fault,
+    })
+}
+
+async fn ranges(State(status): State<Arc<Status>>, Query(query): Query<HashMap<String, String>>) -> Response {
+    match status.control(&query) {
+        Ok(control) => Json(Status::store(control).0).into_response(),
+        Err(refused) => *refused,
+    }
+}
