@@ -4,7 +4,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test verify fix bench tools compare durability powercut paho fuzz toolchain setup
+.PHONY: help run build test verify fix bench tools compare durability powercut cluster lab paho fuzz toolchain setup
 
 # .cache/env is written by scripts/libclang.sh: where libclang is, when it is not where it is looked for.
 CARGO := . .cache/env && cargo
@@ -55,6 +55,12 @@ durability: tools ## 25 kills, 240,000 messages: is anything lost that was ackno
 
 powercut: tools ## the same with 25 power cuts; needs root
 	./target/release/hermod-durability --power-cut --rounds 25 --messages 75000 $(ARGS)
+
+cluster: build ## three nodes on this machine, with conf/cluster; Ctrl-C stops them
+	@scripts/cluster.sh $(ARGS)
+
+lab: tools ## faults on a cluster of real nodes; ARGS="run kill-leader --runs 3", ARGS=list; cuts and power cuts need root
+	./target/release/hermod-lab $(or $(ARGS),all)
 
 paho: build ## the interoperability suites of Eclipse Paho; PAHO_TESTING=checkout of paho.mqtt.testing
 	scripts/paho.sh

@@ -13,6 +13,7 @@ mod sandbox;
 mod scenario;
 mod switch;
 mod table;
+mod throughput;
 
 pub use checker::{Checker, Delivery, Event, Message, Sink, SinkKind, Source};
 pub use cluster::{Cluster, ClusterSetup, Range, STORES};
@@ -22,3 +23,4 @@ pub use net::Net;
 pub use sandbox::{Sandbox, Scratch};
 pub use scenario::{Plan, Run, SCENARIOS, Scenario, Theatre, scenario};
 pub use table::{print_header, print_row};
+pub use throughput::{Flow, Throughput, throughput};

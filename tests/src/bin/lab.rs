@@ -1,7 +1,9 @@
 //! The fault laboratory: plays faults on a cluster of real nodes and judges what its clients saw.
 
 use clap::{Parser, Subcommand};
-use hermod_tests::lab::{Net, Plan, Run, SCENARIOS, Sandbox, Scenario, Theatre, print_header, print_row, scenario};
+use hermod_tests::lab::{
+    Flow, Net, Plan, Run, SCENARIOS, Sandbox, Scenario, Theatre, print_header, print_row, scenario, throughput,
+};
 use hermod_tests::{hermod, raise_file_limit};
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +34,18 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Measures one node beside three: durable QoS 1, live QoS 0, and what idleness costs.
+    Throughput {
+        /// The program under test; also $HERMOD.
+        #[arg(long)]
+        hermod: Option<PathBuf>,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 8.0)]
+        seconds: f64,
+        /// Live messages per second.
+        #[arg(long, default_value_t = 10_000)]
+        rate: u64,
+    },
 }
 
 #[derive(clap::Args)]
@@ -54,13 +68,19 @@ struct Options {
     /// Seconds that a cluster may take to form, and everybody to drain.
     #[arg(long, default_value_t = 30)]
     patience: u64,
+    /// Nodes, instead of the scenario's own number; one hides nothing behind others.
+    #[arg(long)]
+    nodes: Option<usize>,
     /// A setting for each node, as for `hermod start -D`.
     #[arg(short = 'D', value_name = "NAME=VALUE")]
     set: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    let (chosen, options) = match Arguments::parse().command {
+    let (chosen, options): (Vec<&Scenario>, Options) = match Arguments::parse().command {
+        Command::Throughput { hermod, seconds, rate } => {
+            return end(measure(hermod, Duration::from_secs_f64(seconds), rate).map(|()| ExitCode::SUCCESS));
+        }
         Command::List => {
             for Scenario { name, faults, what, .. } in SCENARIOS {
                 println!("{name:<32} {faults:<16} {what}");
@@ -77,23 +97,54 @@ fn main() -> ExitCode {
             (chosen, options)
         }
     };
-    match Sandbox::enter().and_then(|sandbox| sandbox.map_or_else(Ok, |sandbox| play(&sandbox, &chosen, &options))) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("hermod-lab: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    end(Sandbox::enter().and_then(|sandbox| sandbox.map_or_else(Ok, |sandbox| play(&sandbox, &chosen, &options))))
+}
+
+fn end(result: io::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("hermod-lab: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn program(given: Option<&PathBuf>) -> io::Result<PathBuf> {
+    given.map_or_else(hermod, std::path::absolute)
+}
+
+fn measure(hermod: Option<PathBuf>, time: Duration, rate: u64) -> io::Result<()> {
+    let directory = tempfile::TempDir::with_prefix("hermod-lab-")?;
+    let found = throughput(&program(hermod.as_ref())?, directory.path(), time, rate)?;
+    let durable = |name: &str, flow: &Flow| {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        println!(
+            "durable QoS 1, {name:<12} {:>8.0}/s  PUBACK p50 {:>6.2} ms, p99 {:>6.2} ms  {:>6.1} µs of processor time each",
+            flow.rate,
+            millis(flow.p50),
+            millis(flow.p99),
+            flow.cpu
+        );
+    };
+    let live = |name: &str, flow: &Flow| {
+        println!("live QoS 0, {name:<15} {:>8.0}/s  {:>44.1} µs of processor time each", flow.rate, flow.cpu);
+    };
+    durable("one node", &found.durable_one);
+    durable("three nodes", &found.durable_three);
+    live("inside a node", &found.live_inside);
+    live("across two", &found.live_across);
+    println!("idle, three nodes: {:.1} % of a core each", found.idle * 100.0);
+    println!(
+        "durable rate of three: {:.0} % of one (goal: 50 % and more); live across: {:.1} times inside (goal: 2 and less)",
+        found.durable_three.rate / found.durable_one.rate * 100.0,
+        found.live_across.cpu / found.live_inside.cpu,
+    );
+    Ok(())
 }
 
 fn play(sandbox: &Sandbox, chosen: &[&Scenario], options: &Options) -> io::Result<ExitCode> {
     let _ = raise_file_limit();
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| u64::from(now.subsec_nanos()));
     let seed = options.seed.unwrap_or_else(now);
-    let program = match &options.hermod {
-        Some(path) => std::path::absolute(path)?,
-        None => hermod()?,
-    };
+    let program = program(options.hermod.as_ref())?;
     let plan = Plan {
         program: program.clone(),
         runs: options.runs,
@@ -103,8 +154,9 @@ fn play(sandbox: &Sandbox, chosen: &[&Scenario], options: &Options) -> io::Resul
         patience: Duration::from_secs(options.patience),
         arguments: options.set.iter().flat_map(|set| ["-D".to_owned(), set.clone()]).collect(),
         fresh: options.fresh,
+        nodes: options.nodes,
     };
-    let hosts = chosen.iter().map(|scenario| scenario.nodes.1).max().unwrap_or(3);
+    let hosts = chosen.iter().map(|scenario| scenario.nodes.1).max().unwrap_or(3).max(options.nodes.unwrap_or(0));
     let net = Net::new(hosts, sandbox, seed)?;
     match net.limits() {
         None => println!("{}, seed {seed}, each node in a network namespace of its own", program.display()),

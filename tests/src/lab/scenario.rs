@@ -62,6 +62,8 @@ pub struct Plan {
     pub arguments: Vec<String>,
     /// Each run has a cluster of its own; otherwise only after one that failed.
     pub fresh: bool,
+    /// Nodes at the start, instead of the scenario's own number.
+    pub nodes: Option<usize>,
 }
 
 /// What came of one run.
@@ -377,7 +379,7 @@ impl<'a> Theatre<'a> {
     }
 
     fn open(&self, scenario: &Scenario, directory: &Path) -> io::Result<Cluster<'a>> {
-        let (nodes, _) = scenario.nodes;
+        let nodes = self.plan.nodes.unwrap_or(scenario.nodes.0);
         let setup = ClusterSetup {
             program: self.plan.program.clone(),
             nodes,
