@@ -39,12 +39,21 @@ impl RpcConfig {
 }
 
 /// The TCP socket that peers connect to.
-#[derive(Debug)]
 pub enum Listen {
     /// To be bound; port 0 takes a free one.
     Bind(SocketAddr),
     /// Bound already.
     Bound(TcpListener),
+}
+
+impl fmt::Debug for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A socket of turmoil has no Debug.
+        match self {
+            Self::Bind(addr) => f.debug_tuple("Bind").field(addr).finish(),
+            Self::Bound(listener) => f.debug_tuple("Bound").field(&listener.local_addr().ok()).finish(),
+        }
+    }
 }
 
 /// How peers prove that they belong to the cluster, and whether others can read what they say.

@@ -37,6 +37,11 @@ impl Services {
         });
     }
 
+    /// From now on nobody answers. Handlers that hold what holds them are let go.
+    pub(crate) fn clear(&self) {
+        self.0.store(Arc::default());
+    }
+
     pub(crate) fn handle(&self, service: Service, from: NodeIncarnation, body: Bytes, reply: Reply) {
         // Without a handler the reply is dropped, which is a refusal.
         if let Some(handler) = self.0.load().get(&service) {

@@ -107,9 +107,9 @@ impl Line {
         if body.len() > self.max_body {
             return Err(self.unreachable(&format!("a body of {} bytes is too large", body.len())));
         }
-        let mut start = None;
         let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::Up | Phase::Connecting) {
+        let starts = !matches!(state.phase, Phase::Up | Phase::Connecting);
+        if starts {
             // The raft lane knows whether the peer is there at all. It never waits for us.
             let down = if self.is_kept() { None } else { raft.down() };
             match (&state.phase, down) {
@@ -118,10 +118,9 @@ impl Line {
                 (Phase::Down { until }, _) if self.is_kept() || Instant::now() < *until => {
                     return Err(self.unreachable(state.why()));
                 }
-                _ => start = Some(state.connect()),
+                _ => {}
             }
-        }
-        if self.is_kept() && state.failures > 0 && matches!(state.phase, Phase::Connecting) {
+        } else if self.is_kept() && state.failures > 0 && matches!(state.phase, Phase::Connecting) {
             return Err(self.unreachable(state.why()));
         }
         if waiter.is_some() && state.pending.len() >= self.max_pending {
@@ -134,6 +133,7 @@ impl Line {
         if let Some(waiter) = waiter {
             state.pending.insert(id, waiter);
         }
+        let start = starts.then(|| state.connect());
         drop(state);
         if let Some(waker) = waker {
             waker.wake();

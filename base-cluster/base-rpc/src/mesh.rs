@@ -146,7 +146,8 @@ impl Drop for Reply {
 /// Who answers the calls to one service of this node.
 pub trait Handler: Send + Sync + 'static {
     /// Takes a message of a peer that proved who it is. Called in the order of arrival per (peer, lane), never twice at the same time for
-    /// one of them; returns at once: what takes time moves `reply` into a task.
+    /// one of them; returns at once: what takes time moves `reply` into a task. `body` may be a slice of what was read together with it,
+    /// up to 128 KiB: who keeps a small one for long copies it.
     fn handle(&self, from: NodeIncarnation, body: Bytes, reply: Reply);
 }
 

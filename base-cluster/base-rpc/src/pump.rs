@@ -69,10 +69,15 @@ pub(crate) struct Pump<S> {
     plain: BytesMut,
     /// How much is read at once. Grows with the traffic, so that idle connections hold little.
     appetite: usize,
+    /// Bytes read since the last tick.
+    recent: usize,
     frames: Vec<Frame>,
     /// To be written, as frames and as bytes.
     waiting: VecDeque<Frame>,
     scratch: BytesMut,
+    /// To be sealed; unused without [`Noise`].
+    open: VecDeque<Bytes>,
+    envelope: BytesMut,
     bytes: VecDeque<Bytes>,
     flush: bool,
 }
@@ -82,6 +87,8 @@ const MOST: usize = 128 * 1024;
 /// Bodies up to here are copied together: that is cheaper than a slice of their own in a vectored write.
 const SMALL: usize = 4096;
 const SLICES: usize = 32;
+/// So much is sealed for one write.
+const SEALED: usize = 128 * 1024;
 /// One who asks and does not read is not read from either.
 const MOST_WAITING: usize = 1024;
 
@@ -103,9 +110,12 @@ impl<S: Side> Pump<S> {
             sealed: BytesMut::new(),
             plain: proven.read,
             appetite: LEAST,
+            recent: 0,
             frames: Vec::new(),
             waiting: VecDeque::new(),
             scratch: BytesMut::new(),
+            open: VecDeque::new(),
+            envelope: BytesMut::new(),
             bytes: VecDeque::new(),
             flush: false,
         }
@@ -142,14 +152,18 @@ impl<S: Side> Pump<S> {
         }
         if self.ticks.poll_tick(cx).is_ready() {
             let moved = std::mem::take(&mut self.moved);
+            self.slim();
             self.side.tick(moved, &mut self.waiting)?;
             busy = true;
         }
         if self.bytes.is_empty() {
-            if self.waiting.is_empty() {
-                self.side.take(cx, &mut self.waiting)?;
+            if self.open.is_empty() {
+                if self.waiting.is_empty() {
+                    self.side.take(cx, &mut self.waiting)?;
+                }
+                self.stage();
             }
-            self.stage()?;
+            self.seal()?;
         }
         while !self.bytes.is_empty() {
             if self.poll_write(cx)?.is_pending() {
@@ -182,10 +196,23 @@ impl<S: Side> Pump<S> {
                 if n == room {
                     self.appetite = (self.appetite * 2).min(MOST);
                 }
+                self.recent += n;
                 self.stats.lane(self.lane).read(n);
                 Ok(Poll::Ready(()))
             }
             Poll::Ready(Err(error)) => Err(End::Broken(error.to_string())),
+        }
+    }
+
+    /// A connection that has become quiet gives its buffers back.
+    fn slim(&mut self) {
+        if std::mem::take(&mut self.recent) < LEAST && self.appetite > LEAST {
+            self.appetite = LEAST;
+            for buffer in [&mut self.sealed, &mut self.plain, &mut self.scratch, &mut self.envelope] {
+                if buffer.is_empty() {
+                    *buffer = BytesMut::new();
+                }
+            }
         }
     }
 
@@ -211,44 +238,45 @@ impl<S: Side> Pump<S> {
     }
 
     /// Turns frames into bytes.
-    fn stage(&mut self) -> Result<(), End> {
+    fn stage(&mut self) {
         if self.waiting.is_empty() {
-            return Ok(());
+            return;
         }
         self.stats.lane(self.lane).went(self.waiting.len());
-        let all: usize =
-            self.waiting.iter().map(|frame| if frame.body.len() <= SMALL { frame.len() } else { Frame::HEAD }).sum();
-        self.scratch.reserve(all);
+        let to = if self.noise.is_some() { &mut self.open } else { &mut self.bytes };
+        let copied = |frame: &Frame| if frame.body.len() <= SMALL { frame.len() } else { Frame::HEAD };
+        self.scratch.reserve(self.waiting.iter().map(copied).sum());
         while let Some(frame) = self.waiting.pop_front() {
             self.scratch.extend_from_slice(&frame.head());
             if frame.body.len() <= SMALL {
                 self.scratch.extend_from_slice(&frame.body);
             } else {
-                self.close_piece()?;
-                self.put(frame.body)?;
+                to.push_back(self.scratch.split().freeze());
+                to.push_back(frame.body);
             }
         }
-        self.close_piece()
+        if !self.scratch.is_empty() {
+            to.push_back(self.scratch.split().freeze());
+        }
     }
 
-    fn close_piece(&mut self) -> Result<(), End> {
-        if self.scratch.is_empty() {
-            return Ok(());
+    /// Seals some of what is open, so much that a write is worth it.
+    fn seal(&mut self) -> Result<(), End> {
+        let Some(noise) = &mut self.noise else { return Ok(()) };
+        let mut plain = 0;
+        while plain < SEALED
+            && let Some(first) = self.open.front_mut()
+        {
+            let piece = first.split_to(first.len().min(Noise::PIECE));
+            plain += piece.len();
+            if first.is_empty() {
+                self.open.pop_front();
+            }
+            noise.seal(&piece, &mut self.envelope).map_err(|error| End::Broken(error.to_string()))?;
         }
-        let piece = self.scratch.split().freeze();
-        self.put(piece)
-    }
-
-    fn put(&mut self, bytes: Bytes) -> Result<(), End> {
-        let Some(noise) = &mut self.noise else {
-            self.bytes.push_back(bytes);
-            return Ok(());
-        };
-        let mut sealed = BytesMut::with_capacity(bytes.len() + 32 * (1 + bytes.len() / Noise::PIECE));
-        for piece in bytes.chunks(Noise::PIECE) {
-            noise.seal(piece, &mut sealed).map_err(|error| End::Broken(error.to_string()))?;
+        if !self.envelope.is_empty() {
+            self.bytes.push_back(self.envelope.split().freeze());
         }
-        self.bytes.push_back(sealed.freeze());
         Ok(())
     }
 

@@ -20,7 +20,7 @@ pub(crate) enum Refusal {
     Secret,
     #[error("its certificate is not of this cluster, or ours not of its: {0}")]
     Certificate(String),
-    #[error("another node answers there: {}", .0.node)]
+    #[error("another node was meant than {}", .0.node)]
     AnotherNode(NodeIncarnation),
     #[error("it has the id of this node itself")]
     Itself,

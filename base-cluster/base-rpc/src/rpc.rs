@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 ///
 /// The raft lane of every peer is kept connected and pinged; the other lanes are connected by the first call. A peer that can't be reached
 /// is tried again with growing pauses, and meanwhile calls fail at once. Tasks run on the runtime of [`Rpc::start`]; calls may come from
-/// any. Dropped, it closes everything.
+/// any runtime of tokio with time. Dropped, it closes everything; where a handler holds the [`Rpc`] itself, [`Rpc::shutdown`] does.
 pub struct Rpc {
     shared: Arc<Shared>,
     addr: SocketAddr,
@@ -143,7 +143,10 @@ impl Rpc {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(config: RpcConfig) -> Result<Arc<Self>, StartError> {
+    pub async fn start(mut config: RpcConfig) -> Result<Arc<Self>, StartError> {
+        // A length has 32 bits, and an interval is not empty.
+        config.bounds.body = config.bounds.body.min(1 << 30);
+        config.timing.ping = config.timing.ping.max(Duration::from_millis(1));
         if config.env.len() > 255 {
             return Err(StartError::Env);
         }
@@ -261,6 +264,7 @@ impl Rpc {
         for peer in self.shared.peers.load().values() {
             peer.reset_lines(&self.shared, "this node stops", true, None);
         }
+        self.shared.services.clear();
         self.tasks.close();
     }
 

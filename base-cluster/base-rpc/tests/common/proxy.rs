@@ -55,9 +55,8 @@ async fn carry(
     mut flows: watch::Receiver<bool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(n) = from.read(&mut buffer).await else { break };
-        if flows.wait_for(|flows| *flows).await.is_err() || n == 0 || to.write_all(&buffer[..n]).await.is_err() {
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if flows.wait_for(|flows| *flows).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {
             break;
         }
     }
