@@ -431,4 +431,6 @@ impl InboxService for InboxStore {
 }
 
 #[cfg(test)]
+mod cluster_test;
+#[cfg(test)]
 mod store_test;

@@ -116,10 +116,7 @@ impl TimerTask {
             self.range.mutate_from_reserve(ROUTE, command::discard(*version, seqs)).await?;
         }
         let now = self.clock.wall();
-        let due = {
-            let state = self.shared.state.lock();
-            if state.leads() { state.due(now, AT_ONCE) } else { Vec::new() }
-        };
+        let due = self.due(now);
         let (mut ended, mut swept) = (Vec::new(), Vec::new());
         for timer in &due {
             match *timer {
@@ -135,11 +132,13 @@ impl TimerTask {
         for incarnation in swept {
             self.range.mutate_from_reserve(ROUTE, command::sweep(incarnation, SWEPT_AT_ONCE)).await?;
         }
-        let progressed = {
-            let state = self.shared.state.lock();
-            discarded.is_some() || state.due(now, AT_ONCE) != due
-        };
-        Ok(progressed)
+        Ok(discarded.is_some() || self.due(now) != due)
+    }
+
+    /// What this node has to do: whatever is due while it leads.
+    fn due(&self, now: WallMs) -> Vec<Timer> {
+        let state = self.shared.state.lock();
+        if state.leads() { state.due(now, AT_ONCE) } else { Vec::new() }
     }
 
     fn tell_ended(&self, incarnation: u64, now: WallMs) {

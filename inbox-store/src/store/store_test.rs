@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     Queued(InboxId, SessionVersion),
     Will(InboxId, SessionVersion),
     Ended(InboxId, u64, Vec<SubscriptionFilter>),
@@ -23,7 +23,7 @@ enum Told {
 }
 
 #[derive(Default)]
-struct Listener(Mutex<Vec<Told>>);
+pub(super) struct Listener(pub(super) Mutex<Vec<Told>>);
 
 impl InboxListener for Listener {
     fn queued(&self, inbox: &InboxId, version: SessionVersion) {
@@ -120,7 +120,7 @@ impl Node {
     }
 }
 
-async fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+pub(super) async fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     let wait = async {
         loop {
             if let Some(met) = condition() {
@@ -133,7 +133,7 @@ async fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Lets the timer look at the clock, and find that there is nothing to do.
-async fn settle() {
+pub(super) async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
