@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a node's key-value store is told at start.
 #[derive(Clone, Debug)]
@@ -21,10 +22,22 @@ pub struct KvConfig {
     pub entry_commands: usize,
     /// Bytes after which a log entry takes no further command. Default 1 MiB.
     pub entry_bytes: usize,
-    /// Log entries of a range that may be on their way at the same time. Default 2: one is being synced while the next is gathered.
+    /// Log entries of this node and a range that may be on their way at the same time. Default 2: one is being synced while the next is
+    /// gathered.
     pub entries_in_flight: usize,
+    /// As [`KvConfig::entries_in_flight`], while another node leads. Default 4.
+    pub forwards_in_flight: usize,
+    /// For so long a command is tried: what could not be sent by then ends as `NoLeader`, what was sent and has no outcome as `Unknown`.
+    /// Default 8 s.
+    pub deadline: Duration,
+    /// How often a leader tells its followers that it is there. Default 100 ms.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing for a time between these campaigns. The first, less one heartbeat, is also the lease for which a leader
+    /// that a majority answered may go on. Default 500 to 800 ms.
+    pub election: (Duration, Duration),
     /// Bytes of log entries after which the data is flushed and the log purged, per range. With [`KvConfig::log_entries`] it
-    /// bounds what a restart replays. Default 64 MiB.
+    /// bounds what a restart replays. With more than one replica, the log keeps as much once more, for those that were away for a while.
+    /// Default 64 MiB.
     pub log_bytes: u64,
     /// Log entries after which the data is flushed and the log purged, per range. Default 100,000.
     pub log_entries: u64,
@@ -57,6 +70,10 @@ impl Default for KvConfig {
             entry_commands: 4_096,
             entry_bytes: 1 << 20,
             entries_in_flight: 2,
+            forwards_in_flight: 4,
+            deadline: Duration::from_secs(8),
+            heartbeat: Duration::from_millis(100),
+            election: (Duration::from_millis(500), Duration::from_millis(800)),
             log_bytes: 64 << 20,
             log_entries: 100_000,
             memtable_bytes: 16 << 20,

@@ -1,6 +1,7 @@
 //! A host on engines in memory: power cuts, broken and full disks.
 
 use crate::engine::{Engine, MemEngine};
+use crate::host::Ground;
 use crate::space::{Probe, Space};
 use crate::{Host, KvConfig, Range, RangeSpec, Role};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, MutateError, RangeClient, Visit};
@@ -54,7 +55,8 @@ impl Disk {
         let config = KvConfig { data_dir: dir.to_owned(), log_entries: 5, ..KvConfig::default() };
         let (log, data): (Arc<dyn Engine>, Arc<dyn Engine>) = (self.log.clone(), self.data.clone());
         let space = Space::new(Probe::Said(Arc::clone(&self.free)), 100);
-        Host::over(config, NodeId(1), log, data, Arc::new(SystemClock), Arc::new(()), space, None)
+        let (clock, observer) = (Arc::new(SystemClock), Arc::new(()));
+        Host::over(config, NodeId(1), Ground { log, data, clock, observer, space, home: None, mesh: None })
     }
 }
 
@@ -124,7 +126,7 @@ async fn a_broken_disk_stops_the_replica_within_a_second_and_it_says_why() {
     let started = Instant::now();
     assert_eq!(soon(range.mutate(b"", command(1))).await, Err(MutateError::Unknown));
     loop {
-        let stats = range.stats();
+        let stats = range.stats().unwrap();
         if stats.role == Role::Stopped {
             break assert!(stats.unready.is_some_and(|why| why.contains("input/output error")));
         }
@@ -152,7 +154,7 @@ async fn a_full_disk_refuses_says_so_and_goes_on_once_there_is_space() {
     };
     assert_eq!(refused, MutateError::NoSpace { free: 99, needed: 100 });
     assert!(refused.is_retryable() && host.stats().disk_full);
-    assert!(range.stats().unready.is_some_and(|why| why.contains("disk is full")));
+    assert!(range.stats().unwrap().unready.is_some_and(|why| why.contains("disk is full")));
     assert!(!journal(&range).is_empty(), "reading goes on");
     // What makes room may use half of the reserve.
     assert_eq!(soon(range.mutate_from_reserve(b"", command(4))).await, Ok(command(4)));
@@ -169,7 +171,7 @@ async fn a_full_disk_refuses_says_so_and_goes_on_once_there_is_space() {
         assert!(Instant::now() < deadline);
         tokio::task::yield_now().await;
     }
-    assert!(range.stats().unready.is_none());
+    assert!(range.stats().unwrap().unready.is_none());
     soon(host.shutdown()).await.unwrap();
 }
 
@@ -190,7 +192,7 @@ async fn a_disk_without_a_byte_delays_what_is_on_its_way_and_nothing_breaks() {
         disk.data.fill_up(false);
         assert!(soon(all).await.iter().all(Result::is_ok));
         assert_eq!(journal(&range), (0..20).collect::<Vec<_>>());
-        assert!(range.stats().unready.is_none());
+        assert!(range.stats().unwrap().unready.is_none());
         soon(host.shutdown()).await.unwrap();
     }
 }
@@ -199,18 +201,18 @@ async fn a_disk_without_a_byte_delays_what_is_on_its_way_and_nothing_breaks() {
 async fn a_new_replica_never_gets_the_name_of_an_old_one() {
     let disk = Disk::new();
     let (host, range) = disk.open().await;
-    let first = range.replica_id();
-    let second = host.open_range(RangeSpec::whole("dist"), Box::new(Journal)).await.unwrap().replica_id();
+    let first = range.replica_id().unwrap();
+    let second = host.open_range(RangeSpec::whole("dist"), Box::new(Journal)).await.unwrap().replica_id().unwrap();
     assert_ne!(first, second);
     soon(host.shutdown()).await.unwrap();
     drop((host, range));
     let (host, range) = disk.open().await;
-    assert_eq!(range.replica_id(), first, "the same data, the same name");
-    let third = host.open_range(RangeSpec::whole("retain"), Box::new(Journal)).await.unwrap().replica_id();
+    assert_eq!(range.replica_id().unwrap(), first, "the same data, the same name");
+    let third = host.open_range(RangeSpec::whole("retain"), Box::new(Journal)).await.unwrap().replica_id().unwrap();
     assert!(third.counter > second.counter);
     soon(host.shutdown()).await.unwrap();
     // A wiped disk is another disk.
     let (host, range) = Disk::new().open().await;
-    assert_ne!(range.replica_id().store, first.store);
+    assert_ne!(range.replica_id().unwrap().store, first.store);
     soon(host.shutdown()).await.unwrap();
 }

@@ -1,17 +1,18 @@
 //! Replicated ranges behind `base-kv-api`: openraft decides, RocksDB keeps.
 //!
 //! A [`Host`] is the disk of a node: one log that all replicas share, one thread that writes it and fsyncs once for whatever
-//! waits, and the data of all replicas. [`Host::open_range`] puts a store's coprocessor on a replica and gives a [`Range`], the
-//! `RangeClient` of the store.
+//! waits, and the data of all replicas. The stores say what lives in their ranges ([`Host::register`]) and get a [`Range`], the
+//! `RangeClient`. What a balancer decides is carried out by [`Host::execute`]; what it sees comes from [`Host::replicas`].
 //!
-//! What it promises: a reply means that the command is in the log of a majority, on disk there, and applied here. What was
+//! What it promises: a reply means that the command is in the log of a majority, on disk there, and applied on this node. What was
 //! applied may be lost in a crash and is replayed from the log; the log is purged only up to what the data has on disk. The
 //! first storage error stops a replica for good.
 //!
-//! Today every range has one voter and nobody to talk to. What cannot be added later is there: range, epoch and replica id are
-//! part of every identity, replica ids are never used again, and pre-vote is on.
+//! Every node proposes: its entries go in order to whoever leads, numbered, and again as long as their outcome is open
+//! (`range/session.rs`, `range/proposer.rs`); the range applies each once (`raft/proposers.rs`). The replies are those of the own
+//! replica. Range, lineage, epoch and both replica ids are part of every message; replica ids are never used again.
 //!
-//! No type of openraft or RocksDB is part of a public signature. Read [`Host`], then `range/queue.rs` and `raft/log_writer.rs`.
+//! No type of openraft or RocksDB is part of a public signature. Read [`Host`], then `range/proposer.rs` and `raft/log_writer.rs`.
 
 mod config;
 mod engine;
@@ -19,15 +20,14 @@ mod home;
 mod host;
 #[cfg(test)]
 mod host_test;
-mod id;
 mod raft;
 mod range;
 mod space;
 mod stats;
 
+pub use base_kv_api::{RangeId, ReplicaId};
 pub use config::{Durability, KvConfig};
 pub use home::OpenError;
-pub use host::Host;
-pub use id::{RangeId, ReplicaId};
+pub use host::{ExecuteError, Host};
 pub use range::{Range, RangeSpec};
 pub use stats::{HostStats, KvObserver, RangeStats, Role};

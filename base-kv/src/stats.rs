@@ -1,4 +1,5 @@
-use crate::id::{RangeId, ReplicaId};
+pub use base_kv_api::balance::Role;
+use base_kv_api::{RangeId, ReplicaId};
 use std::time::Duration;
 
 /// Who is told what happens inside, as it happens; for histograms. Called on hot paths: return at once.
@@ -71,19 +72,4 @@ pub struct RangeStats {
     pub waiting_bytes: usize,
     /// Why it can't take commands now, if so.
     pub unready: Option<String>,
-}
-
-/// What a replica is in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Gets the log, has no vote.
-    Learner,
-    /// Follows a leader.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-    /// Stopped, see [`RangeStats::unready`].
-    Stopped,
 }

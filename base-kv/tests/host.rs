@@ -155,10 +155,10 @@ async fn a_failing_coprocessor_stops_its_replica_and_says_so() {
     let (other, _) = counter(&host, "dist").await;
     assert_eq!(soon(range.mutate(b"", Bytes::from_static(b"!"))).await, Err(MutateError::Unknown));
     let deadline = Instant::now() + Duration::from_secs(10);
-    while range.stats().role != Role::Stopped && Instant::now() < deadline {
+    while range.stats().unwrap().role != Role::Stopped && Instant::now() < deadline {
         tokio::task::yield_now().await;
     }
-    let unready = range.stats().unready.unwrap();
+    let unready = range.stats().unwrap().unready.unwrap();
     assert!(unready.contains("planted"), "{unready}");
     loop {
         match soon(range.mutate(b"", Bytes::from_static(b"k"))).await {
@@ -195,10 +195,10 @@ async fn the_log_is_purged_and_a_restart_finds_all() {
         assert_eq!(soon(range.mutate(b"", Bytes::from_static(b"k"))).await.unwrap(), n.to_string());
     }
     let deadline = Instant::now() + Duration::from_secs(10);
-    while range.stats().purged_index < 150 && Instant::now() < deadline {
+    while range.stats().unwrap().purged_index < 150 && Instant::now() < deadline {
         tokio::task::yield_now().await;
     }
-    let stats = range.stats();
+    let stats = range.stats().unwrap();
     assert!(stats.purged_index >= 150 && stats.applied_index >= 200, "{stats:?}");
     soon(host.shutdown()).await.unwrap();
     drop((range, host));
@@ -216,6 +216,6 @@ async fn a_disk_without_reserve_takes_nothing() {
     soon(range.ready()).await;
     let refused = soon(range.mutate(b"", Bytes::from_static(b"k"))).await;
     assert!(matches!(refused, Err(MutateError::NoSpace { .. })), "{refused:?}");
-    assert!(host.stats().disk_full && range.stats().unready.is_some());
+    assert!(host.stats().disk_full && range.stats().unwrap().unready.is_some());
     soon(host.shutdown()).await.unwrap();
 }

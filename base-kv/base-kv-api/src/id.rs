@@ -34,6 +34,13 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// For tests of code that is generic over names: a replica of the disk 0.
+impl From<u64> for ReplicaId {
+    fn from(counter: u64) -> Self {
+        Self { store: 0, counter }
+    }
+}
+
 impl fmt::Debug for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

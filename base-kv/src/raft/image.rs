@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) enum Image {
     Live(Arc<Machine>),
-    #[cfg_attr(not(test), expect(dead_code, reason = "made by the receiver of a snapshot"))]
+    /// As it was received, complete and synced.
     File(PathBuf),
 }
 
@@ -33,7 +33,7 @@ impl Image {
     /// Makes the file, complete and synced.
     pub(crate) fn write_to(&self, path: &Path) -> Result<(), KvError> {
         let machine = match self {
-            Self::File(own) => return std::fs::copy(own, path).map(|_| ()).map_err(failed),
+            Self::File(own) => return link(own, path).map_err(failed),
             Self::Live(machine) => machine,
         };
         let mut out = BufWriter::new(File::create(path).map_err(failed)?);
@@ -59,6 +59,15 @@ impl Image {
         })?;
         out.into_inner().map_err(failed)?.sync_all().map_err(failed)
     }
+}
+
+/// Gives a file a second name, for good.
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => std::fs::hard_link(from, to)?,
+    }
+    to.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 fn put_block(out: &mut impl Write, bytes: &[u8]) -> Result<(), KvError> {

@@ -1,5 +1,5 @@
 use super::{LeaderId, LogId};
-use crate::id::ReplicaId;
+use base_kv_api::ReplicaId;
 use std::ops::Range;
 
 /// A replica's place in the engines of its node: the counter of its [`ReplicaId`].
@@ -28,6 +28,11 @@ pub(crate) fn slot_key(slot: Slot, kind: u8) -> [u8; 9] {
 /// A key of the node itself.
 pub(crate) fn global_key(kind: u8) -> [u8; 9] {
     slot_key(Slot(0), kind)
+}
+
+/// All that the data of a slot consists of.
+pub(crate) fn data_slot_span(slot: Slot) -> Range<[u8; 8]> {
+    slot_span(slot)
 }
 
 /// All keys of a slot.

@@ -1,6 +1,6 @@
 use super::codec::{log_id, log_id_bytes, membership, vote, vote_bytes};
 use super::keys::{COMMITTED, PURGED, Slot, VOTE, entries_end, entry_start, parse_entry_key, slot_key};
-use super::log_writer::{BLANK, Change, LogWriter, MEMBERSHIP, NORMAL};
+use super::log_writer::{BLANK, Change, LogWriter, MEMBERSHIP, NORMAL, entry_cost};
 use super::{Entry, LogId, Proposal, Types, Vote, io_error};
 use crate::engine::Engine;
 use base_kv_api::{KvError, Visit};
@@ -55,6 +55,8 @@ pub(crate) struct Progress {
 
 /// Entries that are read from disk at once.
 const CHUNK: u64 = 64;
+/// Bytes of entries that are sent at once, and one entry more.
+const APPEND_BYTES: usize = 1 << 20;
 
 fn next(id: Option<&LogId>) -> u64 {
     id.map_or(0, |id| id.index + 1)
@@ -166,6 +168,20 @@ impl RaftLogReader<Types> for LogStore {
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = self.bounds(&range);
         self.entries(start, end).map_err(io_error)
+    }
+
+    // What one append carries: bounded by bytes.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let mut entries = self.entries(start, end.min(start.saturating_add(CHUNK))).map_err(io_error)?;
+        let mut bytes = 0;
+        let fits = entries.iter().take_while(|entry| {
+            let fits = bytes < APPEND_BYTES;
+            bytes += entry_cost(entry);
+            fits
+        });
+        let fits = fits.count();
+        entries.truncate(fits);
+        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

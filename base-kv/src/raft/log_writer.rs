@@ -1,6 +1,6 @@
 use super::Entry;
 use super::codec::membership_bytes;
-use super::keys::{Slot, entries_end, entry_key, entry_start};
+use super::keys::{Slot, entries_end, entry_key, entry_start, slot_span};
 use crate::engine::{Batch, Engine, NO_SPACE_WAIT, Sync, is_no_space};
 use crate::stats::KvObserver;
 use base_kv_api::KvError;
@@ -18,8 +18,8 @@ use std::time::Instant;
 /// The first error is the last word: what failed to reach the disk is never tried again (a later fsync that succeeds would
 /// prove nothing), and whatever comes after is refused with the same error. Only a full disk is waited for: nothing was written.
 ///
-/// Its queue needs no bound of its own: each replica has a few entries on their way (`KvConfig::entries_in_flight`) and waits
-/// for each vote and truncation.
+/// Its queue needs no bound of its own: each node has a few entries on their way to a range (`KvConfig::entries_in_flight`), a leader a
+/// window of bytes to each follower, and a replica waits for each vote and truncation.
 pub(crate) struct LogWriter {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -37,6 +37,8 @@ pub(crate) enum Change {
     Truncate(Slot, u64),
     /// The entries up to this index are gone.
     Purge(Slot, u64),
+    /// All that is known of a replica is gone.
+    Forget(Slot),
 }
 
 type Done = Box<dyn FnOnce(Result<(), KvError>) + Send>;
@@ -219,6 +221,10 @@ impl Change {
             Self::Put(key, value) => batch.put(key, value),
             Self::Delete(key) => batch.delete(key),
             Self::Truncate(slot, from) => batch.delete_range(&entry_start(*slot, *from)..&entries_end(*slot)),
+            Self::Forget(slot) => {
+                let span = slot_span(*slot);
+                batch.delete_range(&span.start..&span.end);
+            }
             Self::Purge(slot, upto) => batch.delete_range(&entry_start(*slot, 0)..&entry_start(*slot, upto + 1)),
         }
         0
@@ -226,7 +232,7 @@ impl Change {
 }
 
 /// Bytes of an entry in the log, roughly.
-pub(super) fn entry_cost(entry: &Entry) -> usize {
+pub(crate) fn entry_cost(entry: &Entry) -> usize {
     64 + match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.0.len(),
         _ => 0,

@@ -1,27 +1,36 @@
 //! What openraft asks for: types, log store, state machine, network. Nothing outside of this folder and `range` sees openraft.
 
 mod codec;
+mod heartbeats;
 mod image;
+mod incoming;
 mod keys;
 mod log_store;
 mod log_writer;
 mod network;
 mod proposal;
+mod proposers;
 mod state_machine;
 #[cfg(test)]
 mod suite;
+pub(crate) mod wire;
 
-pub(crate) use codec::fixed_u64;
-pub(crate) use image::Image;
+pub(crate) use codec::{
+    put_log_id, put_membership, put_replica, put_vote, read_log_id, read_membership, read_vote, replica,
+};
+pub(crate) use heartbeats::{Heartbeats, heartbeats, joined};
+pub(crate) use image::{Image, read_image};
+pub(crate) use incoming::Incoming;
 pub(crate) use keys::RECORD;
-pub(crate) use keys::{Slot, global_key, slot_key};
+pub(crate) use keys::{Slot, data_slot_span, global_key, slot_key};
 pub(crate) use log_store::{LogStore, Progress};
 pub(crate) use log_writer::{Change, LogWriter};
-pub(crate) use network::NoPeers;
-pub(crate) use proposal::{Gathering, Proposal};
-pub(crate) use state_machine::{Machine, StateMachine};
+pub(crate) use network::{Failed, Meshed, Peers};
+pub(crate) use proposal::{Gathering, Origin, Proposal};
+pub(crate) use proposers::{Last, Proposers, Verdict};
+pub(crate) use state_machine::{Machine, Outcome, Settle, SharedCoproc, StateMachine};
 
-use crate::id::ReplicaId;
+use base_kv_api::ReplicaId;
 use base_types::NodeId;
 use openraft::raft::responder::Responder;
 use std::fmt;
@@ -32,7 +41,7 @@ pub(crate) struct Types;
 
 impl openraft::RaftTypeConfig for Types {
     type D = Proposal;
-    type R = Replies;
+    type R = ();
     type NodeId = ReplicaId;
     type Node = Host;
     type Term = u64;
@@ -62,6 +71,13 @@ pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Type
 pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Image>;
 pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
 
+/// The reply that names a replica.
+pub(crate) fn done_with_replica(id: ReplicaId) -> bytes::BytesMut {
+    let mut out = wire::done(16);
+    put_replica(&mut out, id);
+    out
+}
+
 /// Where a replica lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host(pub(crate) NodeId);
@@ -71,10 +87,6 @@ impl Default for Host {
         Self(NodeId(0))
     }
 }
-
-/// What the commands of one entry were answered.
-#[derive(Debug, Default)]
-pub(crate) struct Replies(pub(crate) Vec<bytes::Bytes>);
 
 /// Called once with how a proposal ended; dropped uncalled when that is not known.
 pub(crate) struct Callback<T>(pub(crate) Box<dyn FnOnce(T) + Send>);

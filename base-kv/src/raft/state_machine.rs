@@ -3,7 +3,8 @@ use super::image::read_image;
 use super::keys::{INSTALLING, Slot, applied_key, data_key, data_span, slot_key, slot_span};
 use super::log_store::Progress;
 use super::log_writer::{Change, LogWriter, entry_cost};
-use super::{Image, LogId, Replies, Snapshot, SnapshotMeta, StoredMembership, Types, io_error};
+use super::proposers::{Last, Verdict};
+use super::{Image, LogId, Origin, Snapshot, SnapshotMeta, StoredMembership, Types, io_error};
 use crate::engine::{Engine, NO_SPACE_WAIT, Sync, is_no_space};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, Overlay, Visit, Writes};
 use bytes::Bytes;
@@ -16,14 +17,40 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+
+/// The coprocessor of a range on this node: lent to the replica that lives here, and to the one that takes its place.
+pub(crate) type SharedCoproc = Arc<Mutex<Box<dyn Coproc>>>;
+
+/// Who waits for what this node proposed: told as its own replica applies it.
+pub(crate) trait Settle: Send + core::marker::Sync + 'static {
+    /// The proposer.
+    fn proposer(&self) -> u64;
+
+    /// Entries of the proposer, in the order of the log; their effects are visible.
+    fn settled(&self, entries: Vec<(Origin, Outcome)>);
+
+    /// A snapshot took the place of entries: `last` of the proposer is applied, and its replies are not known here.
+    fn skipped(&self, last: Last);
+}
+
+/// How an entry of this node's proposer ended.
+pub(crate) enum Outcome {
+    /// Applied now.
+    Applied(Vec<Bytes>),
+    /// Not applied, now.
+    Refused(Verdict),
+}
 
 /// The data of a replica and the coprocessor that lives on it.
 pub(crate) struct Machine {
     slot: Slot,
     data: Arc<dyn Engine>,
     log: Arc<dyn Engine>,
-    coproc: Mutex<Box<dyn Coproc>>,
+    coproc: SharedCoproc,
+    settle: Arc<dyn Settle>,
+    /// The index up to which is applied, plus 1.
+    reached: watch::Sender<u64>,
     applied: Mutex<Applied>,
     progress: Arc<Progress>,
     staging: PathBuf,
@@ -89,7 +116,8 @@ type Pending = (super::Entry, Option<ApplyResponder<Types>>);
 struct Prepared {
     writes: Writes,
     applied: Applied,
-    answers: Vec<(ApplyResponder<Types>, Replies)>,
+    responders: Vec<ApplyResponder<Types>>,
+    settled: Vec<(Origin, Outcome)>,
     count: u64,
     bytes: u64,
 }
@@ -103,11 +131,13 @@ fn damaged(error: impl std::fmt::Display) -> KvError {
 
 impl Machine {
     /// Takes up the data of a slot; a snapshot whose installation was cut off is installed first.
+    #[expect(clippy::too_many_arguments, reason = "all that a replica stands on")]
     pub(crate) fn open(
         slot: Slot,
         log: Arc<dyn Engine>,
         data: Arc<dyn Engine>,
-        coproc: Box<dyn Coproc>,
+        coproc: SharedCoproc,
+        settle: Arc<dyn Settle>,
         progress: Arc<Progress>,
         staging: PathBuf,
         limits: [u64; 2],
@@ -116,7 +146,9 @@ impl Machine {
             slot,
             data,
             log,
-            coproc: Mutex::new(coproc),
+            coproc,
+            settle,
+            reached: watch::Sender::new(0),
             applied: Mutex::default(),
             progress,
             staging,
@@ -139,9 +171,25 @@ impl Machine {
         let bytes = self.data.get(&applied_key(self.slot))?;
         let applied = bytes.map(Applied::decode).transpose().map_err(damaged)?.unwrap_or_default();
         self.coproc.lock().reset(&Keys { slot: self.slot, all: &Now(&*self.data) })?;
-        self.progress.applied.store(applied.log_id.map_or(0, |id| id.index + 1), Ordering::Release);
+        let reached = applied.log_id.map_or(0, |id| id.index + 1);
+        self.progress.applied.store(reached, Ordering::Release);
+        if let Some(last) = applied.proposers.last(self.settle.proposer()) {
+            self.settle.skipped(last);
+        }
         *self.applied.lock() = applied;
+        self.reached.send_replace(reached);
         Ok(())
+    }
+
+    /// Returns when everything up to an index is applied.
+    pub(crate) async fn reached(&self, index: u64) {
+        // The sender lives as long as `self`.
+        let _ = self.reached.subscribe().wait_for(|reached| *reached > index).await;
+    }
+
+    /// The membership that is applied, hence committed.
+    pub(crate) fn membership(&self) -> StoredMembership {
+        self.applied.lock().membership.clone()
     }
 
     /// Reads the keys of the store at one moment.
@@ -194,11 +242,11 @@ impl Machine {
         let now = Now(&*self.data);
         let keys = Keys { slot: self.slot, all: &now };
         let mut overlay = Overlay::new(&keys);
-        let mut answers = Vec::with_capacity(entries.len());
+        let (mut responders, mut settled) = (Vec::with_capacity(entries.len()), Vec::new());
+        let me = self.settle.proposer();
         let (count, mut bytes) = (entries.len() as u64, 0);
         for (entry, responder) in entries {
             bytes += entry_cost(&entry) as u64;
-            let mut replies = Replies::default();
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Membership(members) => {
@@ -206,20 +254,35 @@ impl Machine {
                 }
                 EntryPayload::Normal(proposal) => {
                     applied.stamped = applied.stamped.max(proposal.stamped().map_err(damaged)?);
-                    for (command, position) in proposal.commands().map_err(damaged)?.zip(0..) {
-                        let command = command.map_err(damaged)?;
-                        let cx = ApplyCx { index: entry.log_id.index, position, stamped: applied.stamped };
-                        replies.0.push(coproc.mutate(&cx, &command, &mut overlay)?);
+                    let origin = proposal.origin().map_err(damaged)?;
+                    let verdict =
+                        origin.map_or(Verdict::Apply, |origin| applied.proposers.admit(&origin, applied.stamped));
+                    let mine = origin.filter(|origin| origin.proposer == me);
+                    let mut replies = Vec::new();
+                    if verdict == Verdict::Apply {
+                        for (command, position) in proposal.commands().map_err(damaged)?.zip(0..) {
+                            let command = command.map_err(damaged)?;
+                            let cx = ApplyCx { index: entry.log_id.index, position, stamped: applied.stamped };
+                            let reply = coproc.mutate(&cx, &command, &mut overlay)?;
+                            if mine.is_some() {
+                                replies.push(reply);
+                            }
+                        }
+                    }
+                    if let Some(origin) = mine {
+                        let outcome = match verdict {
+                            Verdict::Apply => Outcome::Applied(replies),
+                            verdict => Outcome::Refused(verdict),
+                        };
+                        settled.push((origin, outcome));
                     }
                 }
             }
             applied.log_id = Some(entry.log_id);
-            if let Some(responder) = responder {
-                answers.push((responder, replies));
-            }
+            responders.extend(responder);
         }
         let writes = overlay.into_writes();
-        Ok(Prepared { writes, applied, answers, count, bytes })
+        Ok(Prepared { writes, applied, responders, settled, count, bytes })
     }
 
     /// Writes, whole or not at all.
@@ -245,11 +308,16 @@ impl Machine {
 
     /// Tells the coprocessor that its writes are visible, then everybody who waits.
     fn publish(&self, batch: Prepared) {
-        self.progress.applied.store(batch.applied.log_id.map_or(0, |id| id.index + 1), Ordering::Release);
+        let reached = batch.applied.log_id.map_or(0, |id| id.index + 1);
+        self.progress.applied.store(reached, Ordering::Release);
         *self.applied.lock() = batch.applied;
         self.coproc.lock().applied();
-        for (responder, replies) in batch.answers {
-            responder.send(replies);
+        if !batch.settled.is_empty() {
+            self.settle.settled(batch.settled);
+        }
+        self.reached.send_replace(reached);
+        for responder in batch.responders {
+            responder.send(());
         }
         for (since, more) in self.since_flush.iter().zip([batch.count, batch.bytes]) {
             since.fetch_add(more, Ordering::Relaxed);

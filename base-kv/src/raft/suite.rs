@@ -2,8 +2,9 @@
 
 use super::{Change, Gathering, Image, LogStore, LogWriter, Machine, Progress, Slot, StateMachine, Types};
 use super::{Entry, LeaderId, LogId, Membership, Vote};
+use super::{Last, Origin, Outcome, Settle};
 use crate::engine::{Engine, LogTuning, MemEngine, RocksEngine, RocksOptions, Sync};
-use crate::id::ReplicaId;
+use base_kv_api::ReplicaId;
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, Visit};
 use base_types::WallMs;
 use bytes::Bytes;
@@ -31,6 +32,19 @@ impl Coproc for Keep {
     }
 }
 
+/// Proposes nothing.
+struct Nobody;
+
+impl Settle for Nobody {
+    fn proposer(&self) -> u64 {
+        0
+    }
+
+    fn settled(&self, _: Vec<(Origin, Outcome)>) {}
+
+    fn skipped(&self, _: Last) {}
+}
+
 fn open(
     log: Arc<dyn Engine>,
     data: Arc<dyn Engine>,
@@ -43,7 +57,8 @@ fn open(
         slot,
         Arc::clone(&log),
         Arc::clone(&data),
-        Box::new(Keep),
+        Arc::new(parking_lot::Mutex::new(Box::new(Keep))),
+        Arc::new(Nobody),
         Arc::clone(&progress),
         staging,
         [u64::MAX; 2],
@@ -101,8 +116,9 @@ fn id(index: u64) -> LogId {
 fn entry(index: u64, commands: &[&str]) -> Entry {
     let mut gathering = Gathering::new(0);
     commands.iter().for_each(|command| _ = gathering.push(command.as_bytes()));
+    let origin = Origin { proposer: 1, life: index + 1, seq: 1 };
     // Stamps that go back now and then, as after a change of leaders.
-    Entry { log_id: id(index), payload: EntryPayload::Normal(gathering.finish(WallMs(100 - index % 3))) }
+    Entry { log_id: id(index), payload: EntryPayload::Normal(gathering.finish(WallMs(100 - index % 3), &origin)) }
 }
 
 fn membership(index: u64) -> Entry {

@@ -67,12 +67,3 @@ impl Future for Answer {
         }
     }
 }
-
-/// Answers "unknown" when it is dropped before anything better was said.
-pub(crate) struct Guard(pub(crate) Arc<Answers>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.complete(Err(MutateError::Unknown));
-    }
-}

@@ -4,8 +4,8 @@ use base_kv_api::MutateError;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The commands that wait, already in the form of the entries that they will become: a command is copied once, here.
 pub(crate) struct Queue {
@@ -82,16 +82,9 @@ impl Queue {
         Ok(Answer { answers, position })
     }
 
-    /// Returns when something waits, or nothing is taken any more.
+    /// Returns when something waits.
     pub(crate) async fn filled(&self) {
-        loop {
-            let idle = {
-                let state = self.state.lock();
-                state.waiting.is_empty() && state.closed.is_none()
-            };
-            if !idle {
-                return;
-            }
+        while self.state.lock().waiting.is_empty() {
             self.filled.notified().await;
         }
     }
@@ -105,20 +98,33 @@ impl Queue {
         Some(taken)
     }
 
-    /// Answers all that waits, without proposing it, and (with `for_good`) all that comes.
-    pub(crate) fn refuse(&self, why: &MutateError, for_good: bool) {
-        let waiting = {
+    /// Answers what waits since before `then`, without proposing it. Tells since when the rest waits.
+    pub(crate) fn refuse_older(&self, then: Option<Instant>, why: &MutateError) -> Option<Instant> {
+        let mut old = Vec::new();
+        let since = {
             let mut state = self.state.lock();
-            if for_good && state.closed.is_none() {
-                state.closed = Some(why.clone());
+            while state.waiting.front().is_some_and(|entry| then.is_none_or(|then| entry.since <= then)) {
+                let Some(entry) = state.waiting.pop_front() else { break };
+                state.commands -= entry.gathering.count();
+                state.bytes -= entry.bytes;
+                old.push(entry);
             }
-            (state.commands, state.bytes) = (0, 0);
-            std::mem::take(&mut state.waiting)
+            state.waiting.front().map(|entry| entry.since)
         };
+        old.into_iter().for_each(|entry| entry.answers.complete(Err(why.clone())));
+        since
+    }
+
+    /// Answers all that waits and all that comes, until it is opened again.
+    pub(crate) fn close(&self, why: &MutateError) {
+        self.state.lock().closed = Some(why.clone());
+        self.refuse_older(None, why);
         self.filled.notify_one();
-        for entry in waiting {
-            entry.answers.complete(Err(why.clone()));
-        }
+    }
+
+    /// Takes commands again.
+    pub(crate) fn open(&self) {
+        self.state.lock().closed = None;
     }
 
     /// Commands that wait, and their bytes.
@@ -151,7 +157,8 @@ mod tests {
         let mut seen = Vec::new();
         while let Some(entry) = queue.take() {
             assert!(entry.gathering.count() <= 2);
-            let proposal = entry.gathering.finish(base_types::WallMs(0));
+            let origin = crate::raft::Origin { proposer: 0, life: 0, seq: 0 };
+            let proposal = entry.gathering.finish(base_types::WallMs(0), &origin);
             seen.extend(proposal.commands().unwrap().map(|c| c.unwrap()[0]));
         }
         assert_eq!(seen, [0, 1, 2, 3, 4]);
@@ -172,11 +179,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refused_for_good_means_those_that_wait_and_those_that_come() {
+    async fn closed_means_those_that_wait_and_those_that_come_until_it_is_opened() {
         let queue = queue();
         let answer = queue.push(b"x").unwrap();
-        queue.refuse(&MutateError::NoLeader, true);
+        queue.close(&MutateError::NoLeader);
         assert_eq!(answer.await, Err(MutateError::NoLeader));
         assert_eq!(queue.push(b"x").err(), Some(MutateError::NoLeader));
+        queue.open();
+        queue.push(b"x").unwrap();
+        assert_eq!(queue.depth(), (1, 1));
     }
 }
