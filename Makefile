@@ -31,8 +31,7 @@ verify: toolchain setup
 	@echo "== docs"
 	$(CARGO) doc --workspace --no-deps --quiet
 	@echo "== dependencies"
-	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; \
-	  else echo "cargo-deny is not installed; licences, bans and advisories are not checked (deny.toml)"; fi
+	@scripts/deny.sh
 	@echo "== tests"
 	$(CARGO) build --workspace --bins --tests --quiet
 	$(CARGO) test --workspace --no-fail-fast
@@ -74,5 +73,5 @@ toolchain: # libclang and the RocksDB archive, each once
 	@scripts/libclang.sh
 	@. .cache/env && scripts/rocksdb.sh
 
-setup: # the clients that the tests drive
+setup: # the clients that the tests drive, and cargo-deny
 	@scripts/setup.sh

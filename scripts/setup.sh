@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the real clients available that the tests drive: mosquitto_pub and mosquitto_sub, paho-mqtt, mqtt.js. Quick when they are there.
+# Makes available what the tests need: the real clients that they drive (mosquitto_pub and mosquitto_sub, paho-mqtt, mqtt.js) and
+# cargo-deny, which is built once per machine into a cache. Quick when they are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p .cache
@@ -32,3 +33,14 @@ elif ! cmp -s tests/package.json tests/node_modules/.package.json; then
   (cd tests && npm install --silent --no-package-lock --no-audit --no-fund)
   cp tests/package.json tests/node_modules/.package.json
 fi
+
+deny=0.20.2
+cache="${HERMOD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hermod}/cargo-deny-$deny"
+if [ ! -x "$cache/bin/cargo-deny" ]; then
+  echo "Building cargo-deny $deny, once: some minutes." >&2
+  scratch=$(mktemp -d "${TMPDIR:-/tmp}/hermod-deny.XXXXXX")
+  trap 'rm -rf "$scratch"' EXIT
+  cargo install cargo-deny --version "=$deny" --locked --quiet --root "$cache" --target-dir "$scratch" > .cache/deny.log 2>&1 ||
+    echo "setup.sh: no cargo-deny (.cache/deny.log): licences, bans and sources are not checked" >&2
+fi
+ln -sfn "$cache" .cache/cargo-deny
