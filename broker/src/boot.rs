@@ -2,6 +2,7 @@
 
 use crate::cli::access_config;
 use crate::cluster::{Claims, Freshness, Remote};
+use crate::disk::{Disk, run_disk};
 use crate::listener::{self, ConnectionLimit, ConnectionRate, Dealer};
 use crate::live::{LiveTable, Registry};
 use crate::node::{Node, OpenPublishes};
@@ -159,6 +160,9 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     };
     let mut settings = config.tenant.clone();
     settings.connect_timeout_seconds = server.conn_timeout_sec;
+    let (alarm, refuse) = (config.state_store.disk_alarm_percent, config.state_store.disk_refuse_percent);
+    let percent = |value| u8::try_from(value).unwrap_or(100);
+    let disk = Arc::new(Disk::new(config.data_dir.clone(), percent(alarm), percent(refuse)));
     let shards: Arc<[ShardHandle]> = (0..shard_count).map(|_| ShardHandle::new()).collect();
     let now = clock.now();
     let node = Arc::new(Node {
@@ -187,6 +191,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         sys: parking_lot::RwLock::default(),
         turn: AtomicUsize::new(0),
         open: OpenPublishes::default(),
+        disk: Arc::clone(&disk),
         admitted: Arc::default(),
     });
     ears.connect(&node);
@@ -203,6 +208,7 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     tokio::spawn(services::run_ended(Arc::clone(&node), heard.ended, stop_services.clone()));
     let host = Arc::new(host);
     crate::seen::on_scrape(&node, &host);
+    tokio::spawn(run_disk(disk, stop_services.clone()));
     tokio::spawn(services::run_sys(Arc::clone(&node), stop_services.clone()));
     tokio::spawn(services::run_housekeeping(Arc::clone(&node), stop_services.clone()));
     let every = match config.auth.reload_interval_sec {

@@ -23,6 +23,9 @@ pub(crate) const GROUP_FANOUT: &str = "group_fanout";
 /// The message matched more inboxes than `MaxPersistentFanout`, or more bytes than `MaxPersistentFanoutBytes`.
 pub(crate) const PERSISTENT_FANOUT: &str = "persistent_fanout";
 
+/// The disk is fuller than `diskRefusePercent`: a QoS 0 message was delivered but not retained.
+pub(crate) const DISK_ALARM: &str = "disk_alarm";
+
 /// The rest of a packet did not come in time: why a connection ended.
 pub(crate) const PACKET_TIMEOUT: &str = "packet_timeout";
 

@@ -4,6 +4,7 @@ mod admission;
 mod boot;
 mod cluster;
 mod counters;
+mod disk;
 mod listener;
 mod live;
 mod node;

@@ -1,5 +1,6 @@
 use crate::cluster::{Aim, Claims, Freshness, Remote};
 use crate::counters;
+use crate::disk::Disk;
 use crate::live::{LiveTable, Registry, SessionRef, Target};
 use crate::routes::RouteKeeper;
 use crate::shard::{Letter, ShardHandle};
@@ -50,6 +51,7 @@ pub(crate) struct Node {
     pub(crate) sys: parking_lot::RwLock<BTreeMap<String, Arc<Message>>>,
     pub(crate) turn: AtomicUsize,
     pub(crate) open: OpenPublishes,
+    pub(crate) disk: Arc<Disk>,
     /// New sessions on their way into the store.
     pub(crate) admitted: Arc<AtomicU64>,
 }

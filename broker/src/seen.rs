@@ -13,6 +13,7 @@ pub(crate) fn on_scrape(node: &Arc<Node>, host: &Arc<Host>) {
     node.metrics.on_scrape(move |out| {
         if let (Some(node), Some(host)) = (refs.0.upgrade(), refs.1.upgrade()) {
             read(&node, out);
+            node.disk.read(out);
             read_host(&host, out);
         }
     });
@@ -102,6 +103,10 @@ impl Readiness for Ready {
             reasons.push(Reason { what: "commits".to_owned(), why: why.to_owned() });
         }
         reasons
+    }
+
+    fn warnings(&self) -> Vec<Reason> {
+        self.node.disk.warning().into_iter().collect()
     }
 
     fn unhealthy(&self) -> Vec<Reason> {

@@ -347,7 +347,17 @@ impl Shard {
                 self.node.receivers(&tenant, &message, Some(me), &live, &mut receivers);
             }
             let count = receivers.live.len() + receivers.inboxes.len() + receivers.nodes.len();
-            let retained = message.retain;
+            let mut retained = message.retain;
+            // An empty retained message makes room.
+            let stores = !receivers.inboxes.is_empty() || (retained && !message.payload.is_empty());
+            if stores && self.node.disk.refuses() {
+                if let Some(op) = op {
+                    done.push((op, PublishOutcome::Failed(ReasonCode::QuotaExceeded)));
+                    continue;
+                }
+                self.dropped(counters::DISK_ALARM, 1);
+                retained = false;
+            }
             if count == 0 {
                 self.metrics.unrouted.inc();
             }

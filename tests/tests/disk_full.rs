@@ -196,6 +196,72 @@ fn a_full_disk_stops_acknowledgements_says_so_and_resumes_with_space() -> io::Re
 }
 
 #[test]
+fn before_the_disk_is_full_it_is_told_and_then_nothing_new_is_stored_while_consumers_go_on() -> io::Result<()> {
+    let Some(disk) = SmallDisk::mount()? else { return Ok(()) };
+    // Long before the absolute reserve of this small disk counts.
+    let arguments = ["diskAlarmPercent=30", "diskRefusePercent=45"].map(|limit| format!("-DstateStoreConfig.{limit}"));
+    let node = Node::start(NodeSetup {
+        data_dir: Some(disk.data_dir()),
+        arguments: arguments.to_vec(),
+        ..NodeSetup::default()
+    })?;
+    let stage = |stage: f64| wait_until("the stage", LIMIT, || Ok(node.metric("hermod_disk_alarm")? == stage));
+    let me = Connect::persistent(Level::V5, "queue");
+    let mut queue = Client::connect(node.mqtt(), &me)?;
+    queue.subscribe("queue/#", 1)?;
+    queue.disconnect()?;
+    let mut live = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "live"))?;
+    live.subscribe("#", 1)?;
+    let mut publisher = Client::connect(node.mqtt(), &Connect::clean(Level::V5, "publisher"))?;
+    assert_eq!(publisher.publish("queue/x", "calm", 1, false)?, 0);
+    assert_eq!(publisher.publish("kept", "calm", 1, true)?, 0);
+    stage(0.0)?;
+    assert!(!node.get("/ready")?.1.contains("warnings"));
+
+    disk.fill_up_to(120 << 20)?;
+    stage(1.0)?;
+    let (status, body) = node.get("/ready")?;
+    assert!(status == 200 && body.contains("warnings") && body.contains("disk"), "{status} {body}");
+    assert!(node.log().contains("the disk fills up"));
+    assert_eq!(publisher.publish("queue/x", "alarm", 1, false)?, 0, "an alarm refuses nothing");
+
+    disk.free()?;
+    disk.fill_up_to(96 << 20)?;
+    stage(2.0)?;
+    assert_eq!(node.get("/health")?.0, 200);
+    assert_eq!(publisher.publish("queue/x", "refused", 1, false)?, 0x97);
+    assert_eq!(publisher.publish("queue/x", "refused", 2, false)?, 0x97);
+    assert_eq!(publisher.publish("kept", "refused", 1, true)?, 0x97);
+    // Before 5.0 there is no way to say no: there is no PUBACK.
+    let mut v4 = Client::connect(node.mqtt(), &Connect::clean(Level::V4, "four"))?;
+    v4.send(&publish(Level::V4, 7, "queue/x", "refused"))?;
+    v4.send(&[0xc0, 0])?;
+    v4.wait("a PINGRESP", |incoming| {
+        assert!(!matches!(incoming, Incoming::Ack(..)), "3.1.1 was told yes");
+        (*incoming == Incoming::PingResp).then_some(())
+    })?;
+    // What stores nothing, or makes room, goes on.
+    publisher.publish("queue/x", "qos 0", 0, false)?;
+    publisher.publish("kept", "qos 0", 0, true)?;
+    assert_eq!(publisher.publish("live", "qos 1", 1, false)?, 0);
+    assert_eq!(publisher.publish("kept", "", 1, true)?, 0);
+    let payloads: Vec<_> = live.messages(7)?.into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, ["calm", "calm", "alarm", "qos 0", "qos 0", "qos 1", ""]);
+    assert_eq!(node.metric("hermod_messages_dropped_total{cause=\"disk_alarm\"}")?, 1.0);
+    assert_eq!(node.metric("hermod_retained_messages")?, 0.0);
+    let mut queue = Client::connect(node.mqtt(), &me)?;
+    for expected in ["calm", "alarm"] {
+        assert_eq!(queue.message()?.payload, expected);
+    }
+
+    disk.free()?;
+    stage(0.0)?;
+    assert_eq!(publisher.publish("queue/x", "room", 1, false)?, 0);
+    assert_eq!(queue.message()?.payload, "room");
+    Ok(())
+}
+
+#[test]
 fn what_is_queued_is_read_and_acknowledged_while_the_disk_is_full() -> io::Result<()> {
     let Some(disk) = SmallDisk::mount()? else { return Ok(()) };
     let node = start(&disk.data_dir())?;

@@ -252,7 +252,9 @@ fn a_tenant_keeps_as_many_sessions_as_it_may_and_a_client_beyond_is_refused_with
     };
     refused(Level::V4, 3)?;
     refused(Level::V5, 0x97)?;
-    assert_eq!(node.metric("hermod_connects_refused_total{cause=\"quota_exceeded\"}")?, 4.0);
+    wait_until("they are counted", LIMIT, || {
+        Ok(node.metric("hermod_connects_refused_total{cause=\"quota_exceeded\"}")? == 4.0)
+    })?;
     // What nobody keeps is not counted, and who is there comes back, anew too.
     Client::connect(node.mqtt(), &Connect::clean(Level::V5, "transient"))?.disconnect()?;
     assert!(Client::connect(node.mqtt(), &Connect::persistent(Level::V5, "a"))?.session_present());

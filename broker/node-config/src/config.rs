@@ -132,6 +132,10 @@ section! {
     StateStoreConfig {
         /// What an acknowledgement means.
         durability: Durability = Durability::Fsync, "durability";
+        /// Percent of the disk that are used when the alarm begins; 100: never.
+        disk_alarm_percent: u16 = 90, "diskAlarmPercent" in 1..=100;
+        /// Percent of the disk that are used when messages that must be stored are refused; 100: not before it is full.
+        disk_refuse_percent: u16 = 95, "diskRefusePercent" in 1..=100;
         /// Subscription routes.
         dist_worker: StoreConfig = StoreConfig::default(), "distWorkerConfig";
         /// Persistent sessions.

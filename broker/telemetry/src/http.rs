@@ -35,6 +35,11 @@ pub trait Readiness: Send + Sync {
     /// What keeps it from serving clients now; nothing when it is ready.
     fn not_ready(&self) -> Vec<Reason>;
 
+    /// What an operator should see to before it gets worse; shown beside either answer, which stays as it is.
+    fn warnings(&self) -> Vec<Reason> {
+        Vec::new()
+    }
+
     /// What only a restart mends; nothing as a rule.
     fn unhealthy(&self) -> Vec<Reason> {
         Vec::new()
@@ -71,20 +76,28 @@ pub fn router(state: Arc<ApiState>) -> Router {
 }
 
 async fn health(State(state): State<Arc<ApiState>>) -> Response {
-    report("healthy", &state.readiness.unhealthy())
+    report("healthy", &state.readiness.unhealthy(), &state.readiness.warnings())
 }
 
 async fn ready(State(state): State<Arc<ApiState>>) -> Response {
-    report("ready", &state.readiness.not_ready())
+    report("ready", &state.readiness.not_ready(), &state.readiness.warnings())
 }
 
 /// 200, or 503 with the reasons.
-fn report(good: &str, reasons: &[Reason]) -> Response {
-    if reasons.is_empty() {
-        return json(StatusCode::OK, &json!({ "status": good }));
+fn report(good: &str, reasons: &[Reason], warnings: &[Reason]) -> Response {
+    let listed = |reasons: &[Reason]| -> Vec<Value> {
+        reasons.iter().map(|reason| json!({ "what": reason.what, "why": reason.why })).collect()
+    };
+    let mut body = json!({ "status": good });
+    let mut status = StatusCode::OK;
+    if !reasons.is_empty() {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+        body = json!({ "status": format!("not {good}"), "reasons": listed(reasons) });
     }
-    let reasons: Vec<_> = reasons.iter().map(|reason| json!({ "what": reason.what, "why": reason.why })).collect();
-    json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": format!("not {good}"), "reasons": reasons }))
+    if !warnings.is_empty() {
+        body["warnings"] = listed(warnings).into();
+    }
+    json(status, &body)
 }
 
 async fn metrics(State(state): State<Arc<ApiState>>) -> Response {

@@ -202,6 +202,10 @@ metrics! {
             "Memory of the storage engines, roughly.";
         DISK_FREE [], Gauge, "hermod_disk_free_bytes", "bytes",
             "Free space where the data is.";
+        DISK_TOTAL [], Gauge, "hermod_disk_total_bytes", "bytes",
+            "Size of the disk where the data is.";
+        DISK_ALARM [], Gauge, "hermod_disk_alarm", "1",
+            "How full that disk is: 0 below diskAlarmPercent, 1 from there on, 2 from diskRefusePercent on.";
         DISK_WRITABLE [], Gauge, "hermod_disk_writable", "1",
             "1 if the log takes writes; 0 after a failed write or while the disk is full.";
         SHARDS [], Gauge, "hermod_shards", "threads",
