@@ -1,37 +1,38 @@
 //! Puts a node together, runs it, and takes it apart again: the only place where concrete types meet.
 
+mod doors;
+mod stores;
+
 use crate::cli::access_config;
-use crate::cluster::{Claims, Freshness, Remote};
+use crate::cluster::{self, About, Claims, Freshness, JoinError, Part, Remote};
 use crate::disk::{Disk, run_disk};
 use crate::listener::{self, ConnectionLimit, ConnectionRate, Dealer};
 use crate::live::{LiveTable, Registry};
 use crate::node::{Node, OpenPublishes};
 use crate::routes::RouteKeeper;
-use crate::seen::{CommitTimes, Ready};
-use crate::services::{self, Ears};
+use crate::seen::Ready;
+use crate::services;
 use crate::shard::{self, Letter, ShardHandle};
 use base_cluster::{Identity, IdentityError};
-use base_kv::{Durability, Host, KvConfig, OpenError, RangeSpec};
+use base_kv::{ExecuteError, Host, OpenError, Range};
 use base_kv_api::RangeClient;
+use base_rpc::{MemHub, Mesh};
 use base_types::{Clock, SystemClock};
 use crossbeam_utils::sync::ShardedLock;
-use dist_worker::{DistCoproc, DistWorker};
-use inbox_store::{InboxConfig, InboxCoproc, InboxStore};
+use doors::{Door, Doors};
 use mqtt_auth::{Access, AccessError};
 use mqtt_codec::ReasonCode;
-use mqtt_transport::{
-    HandshakeLimit, Kind, ListenOptions, ProxyPolicy, Setup, Tls, TlsError, TlsFiles, WsOptions, listen,
-};
-use node_config::{DeniedSubAck, Listener, ListenerKind, NodeConfig, ProxyProtocolMode, SslConfig};
-use retain_store::{RetainConfig, RetainCoproc, RetainStore};
+use mqtt_transport::{Tls, TlsError};
+use node_config::{DeniedSubAck, ListenerKind, Loaded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use stores::Stores;
 use telemetry::{ApiState, BuildInfo, LogHandle, Metrics};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -56,6 +57,12 @@ pub(crate) enum StartError {
     /// The data directory.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A store could not be made.
+    #[error("a store could not be made: {0}")]
+    Make(#[from] ExecuteError),
+    /// The other nodes.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Users or rules.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -64,15 +71,19 @@ pub(crate) enum StartError {
     Io(#[from] std::io::Error),
 }
 
-/// A node that serves.
+/// A node that runs.
 pub(crate) struct Running {
     node: Arc<Node>,
     host: Arc<Host>,
+    /// In a cluster.
+    part: Option<Arc<Part>>,
+    ranges: Vec<(&'static str, Range)>,
     threads: Vec<JoinHandle<()>>,
+    doors: Vec<Door>,
+    limit: ConnectionLimit,
+    connections_per_sec: u32,
     stop_accepting: CancellationToken,
     stop_services: CancellationToken,
-    /// Where MQTT is served, for people.
-    pub(crate) serving: Vec<String>,
     /// Where HTTP is served.
     pub(crate) api_at: Option<SocketAddr>,
     /// The port of plain MQTT, to try.
@@ -80,40 +91,11 @@ pub(crate) struct Running {
     grace: Duration,
 }
 
-/// Starts a node. Binds everything before it touches the data directory.
-pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Running, StartError> {
+/// Starts a node. Binds everything before it touches the data directory. Clients are let in by [`Running::serve`].
+pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, StartError> {
+    let config = &loaded.config;
     let server = &config.mqtt_service.server;
-    let handshakes = HandshakeLimit::new(server.max_tls_handshakes as usize);
-    let mut certificates = Vec::new();
-    let mut bound = Vec::new();
-    let mut refused = Vec::new();
-    for listener in server.listeners().into_iter().filter(|l| l.enable) {
-        let setup = Arc::new(setup(listener, server.conn_timeout_sec, &handshakes, &mut certificates)?);
-        for address in listener.hosts.with_port(listener.port) {
-            match bind(address) {
-                Ok(socket) => bound.push((listener, address, socket, Arc::clone(&setup))),
-                // A machine without IPv6 still has the other loopback address.
-                Err(error) if is_missing_ipv6(&error, address) => {}
-                Err(error) => {
-                    let key = format!("mqttServiceConfig.server.{}", listener.kind.key());
-                    refused.push(cannot_bind(&key, address, &error));
-                }
-            }
-        }
-    }
-    let mut api = Vec::new();
-    if config.api_server.enable {
-        for address in config.api_server.hosts.with_port(config.api_server.http_port) {
-            match bind(address) {
-                Ok(socket) => api.push((address, socket)),
-                Err(error) if is_missing_ipv6(&error, address) => {}
-                Err(error) => refused.push(cannot_bind("apiServerConfig", address, &error)),
-            }
-        }
-    }
-    if !refused.is_empty() {
-        return Err(StartError::Bind(refused));
-    }
+    let doors = Doors::bind(loaded).await?;
     let access = Arc::new(Access::open(access_config(config))?);
 
     let metrics = Metrics::new(BuildInfo {
@@ -122,36 +104,28 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let run = Identity::load_or_create(&config.data_dir)?;
-    // The largest message must fit into one command, with room for its receivers, and several into the queue.
-    let command_bytes = config.tenant.max_packet_size() as usize + (2 << 20);
-    let kv = KvConfig {
-        command_bytes,
-        queue_bytes: (8 << 20).max(4 * command_bytes),
-        data_dir: config.data_dir.clone(),
-        durability: match config.state_store.durability {
-            node_config::Durability::Fsync => Durability::Fsync,
-            node_config::Durability::Os => Durability::NoSync,
-        },
-        ..KvConfig::default()
+    let stop_services = CancellationToken::new();
+
+    let cluster = loaded.cluster.as_ref().zip(doors.cluster);
+    let others = match cluster {
+        None => None,
+        Some((cluster, sockets)) => Some((cluster, cluster::listen(run, cluster, sockets.tcp).await?, sockets.udp)),
     };
-    let observer = Arc::new(CommitTimes(Arc::clone(&metrics)));
-    let host = Host::open_observed(kv, run, Arc::clone(&clock), observer)?;
-    let (coproc, index) = DistCoproc::new(run);
-    let dist_range: Arc<dyn RangeClient> = Arc::new(host.open_range(RangeSpec::whole("dist"), Box::new(coproc)).await?);
-    let dist = DistWorker::new(Arc::clone(&dist_range), index);
-    let (coproc, handle) = InboxCoproc::new(InboxConfig::new(run.node));
-    let (ears, heard) = Ears::new();
-    handle.listen(ears.clone());
-    let inbox_range: Arc<dyn RangeClient> =
-        Arc::new(host.open_range(RangeSpec::whole("inbox"), Box::new(coproc)).await?);
-    let inbox = InboxStore::start(Arc::clone(&inbox_range), handle, Arc::clone(&clock));
-    let (coproc, figures) = RetainCoproc::new();
-    let retain_range: Arc<dyn RangeClient> =
-        Arc::new(host.open_range(RangeSpec::whole("retain"), Box::new(coproc)).await?);
-    let retain = RetainStore::new(Arc::clone(&retain_range), figures, Arc::clone(&clock), RetainConfig::default());
-    for range in [&dist_range, &inbox_range, &retain_range] {
-        range.ready().await;
-    }
+    let mesh: Arc<dyn Mesh> = match &others {
+        Some((_, rpc, _)) => Arc::clone(rpc) as Arc<dyn Mesh>,
+        None => Arc::new(MemHub::default().enter(run)),
+    };
+    let stores = Stores::open(config, Arc::clone(&mesh), &clock, &metrics).await?;
+    let part = match others {
+        None => {
+            stores.make().await?;
+            None
+        }
+        Some((cluster, rpc, udp)) => {
+            Some(Part::join(run, config, cluster, rpc, udp, &stores.host, &stop_services).await?)
+        }
+    };
+    let in_cluster = part.is_some();
 
     let shard_count = match server.worker_threads {
         // The other half of the cores is for the ranges: log, apply, compaction. What stays on one shard costs least.
@@ -165,9 +139,12 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
     let disk = Arc::new(Disk::new(config.data_dir.clone(), percent(alarm), percent(refuse)));
     let shards: Arc<[ShardHandle]> = (0..shard_count).map(|_| ShardHandle::new()).collect();
     let now = clock.now();
+    let ranges = stores.ranges();
+    let Stores { host, dist, dist_range, inbox, retain, ears, heard, routes_lost, .. } = stores;
+    let mesh = Some(mesh).filter(|_| in_cluster);
     let node = Arc::new(Node {
         run,
-        clock,
+        clock: Arc::clone(&clock),
         settings: Arc::new(settings),
         connect_bytes_max: server.max_connect_bytes,
         packet_timeout: Duration::from_secs(u64::from(server.packet_timeout_sec)),
@@ -185,9 +162,9 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         inbox,
         retain: Arc::new(retain),
         shards: Arc::clone(&shards),
-        remote: Remote::new(None),
-        claims: Claims::new(None),
-        fresh: Freshness::new(now, false),
+        remote: Remote::new(mesh.clone()),
+        claims: Claims::new(mesh),
+        fresh: Freshness::new(now, in_cluster),
         sys: parking_lot::RwLock::default(),
         turn: AtomicUsize::new(0),
         open: OpenPublishes::default(),
@@ -195,68 +172,121 @@ pub(crate) async fn start(config: &NodeConfig, logs: LogHandle) -> Result<Runnin
         admitted: Arc::default(),
     });
     ears.connect(&node);
-
-    let stop_services = CancellationToken::new();
-    let detached = node.inbox.detach_runs_before(run).await;
-    match detached {
-        Ok(0) => {}
-        Ok(count) => info!(count, "sessions of the run before this one count as disconnected now"),
-        Err(error) => warn!(%error, "sessions of the run before this one could not be looked at"),
-    }
-    tokio::spawn(node.routes.clone().run(Arc::clone(&node.dist), run, stop_services.clone()));
-    tokio::spawn(services::run_wills(Arc::clone(&node), heard.wills, stop_services.clone()));
-    tokio::spawn(services::run_ended(Arc::clone(&node), heard.ended, stop_services.clone()));
-    let host = Arc::new(host);
+    node.remote.connect(&node);
+    node.claims.connect(&node);
     crate::seen::on_scrape(&node, &host);
-    tokio::spawn(run_disk(disk, stop_services.clone()));
-    tokio::spawn(services::run_sys(Arc::clone(&node), stop_services.clone()));
-    tokio::spawn(services::run_housekeeping(Arc::clone(&node), stop_services.clone()));
+
+    let spawn = |service: Pin<Box<dyn Future<Output = ()> + Send>>| drop(tokio::spawn(service));
+    let stop = || stop_services.clone();
+    spawn(Box::pin(node.routes.clone().run(Arc::clone(&node.dist), run, stop())));
+    spawn(Box::pin(services::run_wills(Arc::clone(&node), heard.wills, stop())));
+    spawn(Box::pin(services::run_ended(Arc::clone(&node), heard.ended, stop())));
+    spawn(Box::pin(services::run_own_routes(Arc::clone(&node), routes_lost, stop())));
+    spawn(Box::pin(run_disk(disk, stop())));
+    spawn(Box::pin(services::run_sys(Arc::clone(&node), stop())));
+    spawn(Box::pin(Arc::clone(&node.fresh).run(dist_range, clock, stop())));
+    spawn(Box::pin(Arc::clone(&node.claims).run(Arc::clone(&node), stop())));
+    if let Some(part) = &part {
+        spawn(Box::pin(Arc::clone(part).watch(Arc::clone(&node), stop())));
+        spawn(Box::pin(cluster::clear_away(Arc::clone(&node), part.cluster.clone(), stop())));
+    }
     let every = match config.auth.reload_interval_sec {
         0 => Duration::MAX,
         secs => Duration::from_secs(u64::from(secs)),
     };
-    tokio::spawn(reload_files(access, certificates, Arc::clone(&node), every, stop_services.clone()));
+    spawn(Box::pin(reload_files(access, doors.certificates, Arc::clone(&node), every, stop())));
 
     let threads = (0..shard_count)
         .map(|index| shard::spawn(u16::try_from(index).unwrap_or(u16::MAX), Arc::clone(&node)))
         .collect::<Result<Vec<_>, _>>()?;
-    let stop_accepting = CancellationToken::new();
-    let limit = ConnectionLimit::new(match server.max_connections {
-        0 => descriptors_for_clients(),
-        n => n as usize,
-    });
-    let rate = Arc::new(ConnectionRate::new(server.max_conn_per_sec, node.clock.now()));
-    let mut serving = Vec::new();
-    for (listener, address, socket, setup) in bound {
-        let path = if listener.kind.is_websocket() { listener.ws_path.as_str() } else { "" };
-        serving.push(format!("{}{address}{path}", scheme(listener.kind)));
-        let dealer = Dealer { setup, shards: Arc::clone(&shards), limit: limit.clone(), rate: Arc::clone(&rate) };
-        tokio::spawn(listener::accept_loop(socket, dealer, stop_accepting.clone()));
-    }
-    let plain_port = server.tcp.enable.then_some(server.tcp.port);
-    let mut api_at = None;
-    if !api.is_empty() {
-        api_at = api.first().map(|(address, _)| *address);
-        let sockets = api.into_iter().map(|(_, socket)| socket).collect();
+    let api_at = doors.api.first().map(|(address, _)| *address);
+    if !doors.api.is_empty() {
+        let sockets = doors.api.into_iter().map(|(_, socket)| socket).collect();
+        let status = part.as_ref().map(|part| Arc::clone(&part.status));
         let state = ApiState {
             metrics,
-            readiness: Arc::new(Ready { node: Arc::clone(&node), host: Arc::clone(&host) }),
+            readiness: Arc::new(Ready { node: Arc::clone(&node), host: Arc::clone(&host), status: status.clone() }),
             logs: Some(logs),
             token: None,
         };
-        tokio::spawn(telemetry::serve(sockets, telemetry::router(Arc::new(state)), stop_services.clone()));
+        let mut router = telemetry::router(Arc::new(state));
+        if let Some(status) = status {
+            router = router.merge(cluster::router(status));
+        }
+        tokio::spawn(telemetry::serve(sockets, router, stop_services.clone()));
     }
-    let grace = Duration::from_secs(u64::from(server.shutdown_grace_sec));
-    Ok(Running { node, host, threads, stop_accepting, stop_services, serving, api_at, plain_port, grace })
+    if let Some(part) = &part {
+        part.tell(About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mqtt: doors.mqtt.iter().map(|door| door.url.clone()).collect(),
+            api: api_at.map_or(String::new(), |at| format!("http://{at}")),
+            draining: false,
+        });
+    }
+    Ok(Running {
+        node,
+        host,
+        part,
+        ranges,
+        threads,
+        doors: doors.mqtt,
+        limit: ConnectionLimit::new(match server.max_connections {
+            0 => descriptors_for_clients(),
+            n => n as usize,
+        }),
+        connections_per_sec: server.max_conn_per_sec,
+        stop_accepting: CancellationToken::new(),
+        stop_services,
+        api_at,
+        plain_port: server.tcp.enable.then_some(server.tcp.port),
+        grace: Duration::from_secs(u64::from(server.shutdown_grace_sec)),
+    })
 }
 
+/// How often it is told what a start waits for.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
 impl Running {
-    /// Ends it in order: no new connections, DISCONNECT to each client, then the services, then what is on disk.
-    pub(crate) async fn stop(self) {
+    /// Waits until the node can keep what it acknowledges, and lets clients in. Tells where they are served.
+    pub(crate) async fn serve(&mut self) -> Vec<String> {
+        for (store, range) in &self.ranges {
+            while tokio::time::timeout(TELL_EVERY, range.ready()).await.is_err() {
+                let why = self.part.as_ref().map(|part| part.status.problems()).unwrap_or_default();
+                let why = why.iter().map(|reason| format!("{}: {}", reason.what, reason.why)).collect::<Vec<_>>();
+                info!(store, why = why.join("; "), "waits for its store before clients are let in");
+            }
+        }
+        match self.node.inbox.detach_runs_before(self.node.run).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "sessions of the run before this one count as disconnected now"),
+            Err(error) => warn!(%error, "sessions of the run before this one could not be looked at"),
+        }
+        tokio::spawn(services::run_housekeeping(Arc::clone(&self.node), self.stop_services.clone()));
+        let rate = Arc::new(ConnectionRate::new(self.connections_per_sec, self.node.clock.now()));
+        let mut serving = Vec::new();
+        for Door { socket, setup, url } in self.doors.drain(..) {
+            serving.push(url);
+            let shards = Arc::clone(&self.node.shards);
+            let dealer = Dealer { setup, shards, limit: self.limit.clone(), rate: Arc::clone(&rate) };
+            tokio::spawn(listener::accept_loop(socket, dealer, self.stop_accepting.clone()));
+        }
+        serving
+    }
+
+    /// Ends it in order: leadership goes to others, no new connections, DISCONNECT to each client, then the services, then
+    /// what is on disk. `at_once` ends the waiting for other nodes.
+    pub(crate) async fn stop(self, at_once: impl Future<Output = ()>) {
+        let mut reason = ReasonCode::ServerShuttingDown;
+        if let Some(part) = &self.part {
+            if part.leave_room(at_once).await {
+                reason = ReasonCode::UseAnotherServer;
+            }
+            self.host.hand_over().await;
+        }
         self.stop_accepting.cancel();
         let publish_wills = !self.node.settings.no_lwt_when_server_shutting_down;
         for shard in self.node.shards.iter() {
-            shard.send(Letter::Shutdown { publish_wills });
+            shard.send(Letter::Shutdown { publish_wills, reason });
         }
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
@@ -268,6 +298,10 @@ impl Running {
         self.stop_services.cancel();
         if let Err(error) = self.host.shutdown().await {
             warn!(%error, "the last flush failed; what was acknowledged is in the log and will be replayed");
+        }
+        if let Some(part) = &self.part {
+            part.cluster.leave().await;
+            part.rpc.shutdown().await;
         }
     }
 }
@@ -324,79 +358,5 @@ async fn reload_files(
                 }
             }
         }
-    }
-}
-
-fn setup(
-    listener: &Listener,
-    timeout_secs: u16,
-    handshakes: &HandshakeLimit,
-    certificates: &mut Vec<(ListenerKind, Arc<Tls>)>,
-) -> Result<Setup, StartError> {
-    let mut tls = |ssl: &SslConfig| {
-        let files = TlsFiles {
-            cert_file: ssl.cert_file.clone().unwrap_or_default(),
-            key_file: ssl.key_file.clone().unwrap_or_default(),
-            trust_certs_file: ssl.trust_certs_file.clone(),
-            crl_file: ssl.crl_file.clone(),
-            client_auth: match ssl.client_auth {
-                node_config::ClientAuth::None => mqtt_transport::ClientAuth::None,
-                node_config::ClientAuth::Optional => mqtt_transport::ClientAuth::Optional,
-                node_config::ClientAuth::Required => mqtt_transport::ClientAuth::Require,
-            },
-        };
-        let tls = Tls::load(files)
-            .map_err(|error| StartError::Tls { listener: listener.kind.key(), error: Box::new(error) })?;
-        certificates.push((listener.kind, Arc::clone(&tls)));
-        Ok::<_, StartError>(tls)
-    };
-    let ws = || WsOptions::new(listener.ws_path.as_str());
-    let kind = match listener.kind {
-        ListenerKind::Tcp => Kind::Tcp,
-        ListenerKind::Tls => Kind::Tls(tls(&listener.ssl)?),
-        ListenerKind::Ws => Kind::Ws(ws()),
-        ListenerKind::Wss => Kind::Wss(tls(&listener.ssl)?, ws()),
-    };
-    let trusted = || {
-        let nets = listener.proxy_protocol.trusted_addresses.iter();
-        nets.filter_map(|net| net.to_string().parse().ok()).collect()
-    };
-    let proxy = match listener.proxy_protocol.mode {
-        ProxyProtocolMode::Off => ProxyPolicy::Off,
-        ProxyProtocolMode::Optional => ProxyPolicy::Optional(trusted()),
-        ProxyProtocolMode::Required => ProxyPolicy::Required(trusted()),
-    };
-    let handshake_timeout = Duration::from_secs(u64::from(timeout_secs));
-    Ok(Setup { kind, proxy, handshake_timeout, handshakes: handshakes.clone() })
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::from_std(listen(address, ListenOptions::default())?)
-}
-
-fn cannot_bind(key: &str, address: SocketAddr, error: &std::io::Error) -> String {
-    let advice = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
-        std::io::ErrorKind::PermissionDenied => "choose a port from 1024 on, or give the process the right to bind it",
-        _ => "is this an address of this machine?",
-    };
-    format!("{key}: {address} can't be bound: {error}; {advice}")
-}
-
-fn is_missing_ipv6(error: &std::io::Error, address: SocketAddr) -> bool {
-    let missing = matches!(
-        error.raw_os_error(),
-        // EAFNOSUPPORT, EADDRNOTAVAIL
-        Some(97 | 99)
-    );
-    missing && address.is_ipv6() && address.ip().is_loopback()
-}
-
-fn scheme(kind: ListenerKind) -> &'static str {
-    match kind {
-        ListenerKind::Tcp => "mqtt://",
-        ListenerKind::Tls => "mqtts://",
-        ListenerKind::Ws => "ws://",
-        ListenerKind::Wss => "wss://",
     }
 }

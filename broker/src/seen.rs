@@ -1,5 +1,6 @@
 //! What a node shows of itself: figures that are asked for at each scrape, and whether it is ready.
 
+use crate::cluster::Status;
 use crate::node::Node;
 use base_kv::{Host, KvObserver, Role};
 use std::sync::Arc;
@@ -78,6 +79,8 @@ fn read(node: &Node, out: &mut Samples) {
 pub(crate) struct Ready {
     pub(crate) node: Arc<Node>,
     pub(crate) host: Arc<Host>,
+    /// In a cluster.
+    pub(crate) status: Option<Arc<Status>>,
 }
 
 impl Readiness for Ready {
@@ -91,6 +94,9 @@ impl Readiness for Ready {
                 stats.free_bytes
             );
             reasons.push(Reason { what: "disk".to_owned(), why });
+        }
+        if let Some(status) = &self.status {
+            reasons.extend(status.keeps_from_serving());
         }
         for range in stats.ranges {
             if let Some(why) = range.unready {

@@ -193,10 +193,9 @@ impl Shard {
                     }
                 }
             }
-            Letter::Shutdown { publish_wills } => {
+            Letter::Shutdown { publish_wills, reason } => {
                 self.shutting_down.set(true);
                 for conn in self.all() {
-                    let reason = ReasonCode::ServerShuttingDown;
                     self.event_on(&conn, Event::Disconnect { reason, publish_will: publish_wills });
                 }
                 // An empty shard ends at once.

@@ -36,6 +36,9 @@ pub fn run(args: &StartArgs) -> Result<(), CliError> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+    for count in loaded.voter_counts() {
+        info!("{count}");
+    }
     for (key, source) in loaded.sources.iter() {
         info!(key, %source, "set");
     }
@@ -46,10 +49,19 @@ pub fn run(args: &StartArgs) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::Start(format!("threads could not be started: {error}")))?;
     let result = runtime.block_on(async {
-        let running = boot::start(config, logs.clone()).await.map_err(|error| CliError::Start(error.to_string()))?;
-        greet(config, &running);
-        wait_for_end().await;
-        running.stop().await;
+        let mut running =
+            boot::start(&loaded, logs.clone()).await.map_err(|error| CliError::Start(error.to_string()))?;
+        let served = tokio::select! {
+            serving = running.serve() => {
+                greet(config, &running, &serving);
+                true
+            }
+            () = wait_for_end() => false,
+        };
+        if served {
+            wait_for_end().await;
+        }
+        running.stop(wait_for_end()).await;
         Ok(())
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -62,9 +74,9 @@ fn quieter(filter: &str) -> String {
     if filter.contains("openraft") { filter.to_owned() } else { format!("{filter},openraft=warn") }
 }
 
-fn greet(config: &NodeConfig, running: &Running) {
+fn greet(config: &NodeConfig, running: &Running, serving: &[String]) {
     println!("hermod {} serves", env!("CARGO_PKG_VERSION"));
-    for at in &running.serving {
+    for at in serving {
         println!("  {at}");
     }
     if let Some(at) = running.api_at {

@@ -1,7 +1,6 @@
 use super::{CliError, ConfigSource, http};
 use clap::Args;
 use serde_json::Value;
-use std::fmt::Write;
 
 /// Show the cluster: nodes, ranges, and what is wrong
 ///
@@ -58,8 +57,11 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 /// The status for people: one line a node, one line a range, and what is wrong.
 fn render(status: &Value) -> String {
     let mut out = String::new();
-    // Writing to a string can't fail.
-    let mut line = |text: String| drop(writeln!(out, "{text}"));
+
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
     let nodes = list(status, "nodes");
     line(format!("cluster {}  {} nodes", text(status, "env"), nodes.len()));
     for node in nodes {

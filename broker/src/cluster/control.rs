@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// How long one step may take. A change of membership waits for a majority; what takes longer is looked at anew.
 const STEP: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Control {
         let picture = Picture {
             members: &members,
             facts: &facts,
-            joined: self.cluster.joined(),
+            joined: *self.cluster.joined().borrow(),
             start: self.start,
             now: Instant::now(),
             draining: self.draining.load(Ordering::Relaxed),
@@ -105,8 +105,10 @@ impl Control {
         }
         let bytes = facts::encode_replicas(&self.host.replicas(self.store));
         if bytes != told.0 {
-            self.cluster.publish(&facts::replicas_key(self.store), bytes.clone());
-            *told = (bytes, Instant::now());
+            match self.cluster.publish(&facts::replicas_key(self.store), bytes.clone()) {
+                Ok(()) => *told = (bytes, Instant::now()),
+                Err(error) => warn!(store = self.store, %error, "the other nodes are not told what this one has"),
+            }
         }
     }
 

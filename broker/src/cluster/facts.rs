@@ -198,12 +198,8 @@ mod tests {
             // Whole replicas may remain; a part of one is an error. Nothing panics.
             let _ = decode_replicas(bytes.slice(..cut));
         }
-        let about = About {
-            version: "0.1".into(),
-            mqtt: vec!["mqtt://a:1".into()],
-            api: "http://a:2".into(),
-            draining: true,
-        };
+        let about =
+            About { version: "0.1".into(), mqtt: vec!["mqtt://a:1".into()], api: "http://a:2".into(), draining: true };
         assert_eq!(About::decode(about.encode()), Ok(about));
         assert!(About::decode(Bytes::from_static(&[2])).is_err());
     }

@@ -5,7 +5,6 @@ use base_cluster::{Facts, Joined, MemberState, Members};
 use base_kv_api::balance::{self, Landscape, Liveness, NodeView, ReplicaView};
 use base_types::NodeId;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Of one moment.
@@ -23,7 +22,7 @@ pub(crate) struct Picture<'a> {
 impl Picture<'_> {
     /// What a node tells of itself.
     pub(crate) fn about(&self, node: NodeId) -> Option<About> {
-        self.facts.get(node, facts::ABOUT).and_then(|bytes| About::decode(bytes).ok())
+        self.facts.get(node, facts::ABOUT).and_then(|bytes| About::decode(bytes.clone()).ok())
     }
 
     /// The view of one store. What this node has itself comes from `own`, not from what it told others.
@@ -43,7 +42,7 @@ impl Picture<'_> {
             let told = if is_me {
                 own.take()
             } else {
-                self.facts.get(*id, &key).and_then(|bytes| facts::decode_replicas(bytes).ok())
+                self.facts.get(*id, &key).and_then(|bytes| facts::decode_replicas(bytes.clone()).ok())
             };
             let draining = if is_me { self.draining } else { self.about(*id).is_some_and(|about| about.draining) };
             let known = told.is_some();
@@ -58,9 +57,5 @@ impl Picture<'_> {
             }
         };
         Landscape { me, store: store.to_owned(), nodes, joined }
-    }
-
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.now.saturating_duration_since(self.start)
     }
 }

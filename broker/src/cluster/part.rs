@@ -14,12 +14,18 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// The name that the certificates of a cluster carry.
 const CERTIFICATE_NAME: &str = "hermod-cluster";
+
+/// How long a node that was told to stop waits for others that are needed.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a node can't take part in its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +99,7 @@ impl Part {
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, JoinError> {
         let stores = &config.state_store;
-        let stores =
-            [("dist", &stores.dist_worker), ("inbox", &stores.inbox_store), ("retain", &stores.retain_store)];
+        let stores = [("dist", &stores.dist_worker), ("inbox", &stores.inbox_store), ("retain", &stores.retain_store)];
         let mut policies = Vec::new();
         for (store, config) in stores {
             let built = Registry::standard().build(&config.balancers(), &config.setup());
@@ -139,11 +144,38 @@ impl Part {
         }
     }
 
-    /// From now on this node takes nothing new.
-    pub(crate) fn drain(&self) {
+    /// Takes nothing new from now on, and waits while its end would take the majority from some range: others may be on their way back. Tells
+    /// whether there is another node for its clients.
+    pub(crate) async fn leave_room(&self, at_once: impl Future<Output = ()>) -> bool {
         self.draining.store(true, Ordering::Relaxed);
         self.about.lock().draining = true;
         self.tell_again();
+        let mut told = false;
+        let waited = async {
+            // Who stops them all together waits for nobody.
+            while self.others_stay() && !self.would_break().is_empty() {
+                if !std::mem::replace(&mut told, true) {
+                    let broken = self.would_break().join("; ");
+                    warn!(
+                        broken,
+                        "stopping now would leave ranges without a majority; waits {} s for other nodes, a second signal stops at once",
+                        WAIT_FOR_OTHERS.as_secs()
+                    );
+                }
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            _ = timeout(WAIT_FOR_OTHERS, waited) => {}
+            () = at_once => {}
+        }
+        self.others_stay()
+    }
+
+    /// Whether another node is there that is not about to leave too.
+    fn others_stay(&self) -> bool {
+        let members = self.cluster.members().borrow().clone();
+        members.live_peers().any(|member| !self.status.about(member.run.node).draining)
     }
 
     /// Whether some range would lose its majority without this node, and which.
@@ -158,7 +190,12 @@ impl Part {
                 let needed = range.voters.len() / 2 + 1;
                 let holds_vote = range.voters.values().any(|node| *node == me);
                 if holds_vote && range.voters.len() > 1 && alive >= needed && alive - 1 < needed {
-                    broken.push(format!("{} range {}: {alive} of {} voters are there", control.store(), range.range, range.voters.len()));
+                    broken.push(format!(
+                        "{} range {}: {alive} of {} voters are there",
+                        control.store(),
+                        range.range,
+                        range.voters.len()
+                    ));
                 }
             }
         }

@@ -26,8 +26,7 @@ pub(crate) async fn run(node: Arc<Node>, cluster: Cluster, stop: CancellationTok
         }
         let now = members.borrow_and_update().clone();
         let gone = |run: &NodeIncarnation| {
-            *run != node.run
-                && (now.is_gone(*run) || (now.get(run.node).is_none() && start.elapsed() > UNHEARD_OF))
+            *run != node.run && (now.is_gone(*run) || (now.get(run.node).is_none() && start.elapsed() > UNHEARD_OF))
         };
         if node.dist.leads() {
             for (run, routes) in node.dist.runs().into_iter().filter(|(run, _)| gone(run)) {
@@ -41,7 +40,9 @@ pub(crate) async fn run(node: Arc<Node>, cluster: Cluster, stop: CancellationTok
             for (run, sessions) in node.inbox.holders().into_iter().filter(|(run, _)| gone(run)) {
                 match node.inbox.detach_node(run).await {
                     Ok(_) => info!(node = %run.node, sessions, "sessions of a node that is gone count as disconnected"),
-                    Err(error) => debug!(node = %run.node, %error, "sessions of a node that is gone still count as connected"),
+                    Err(error) => {
+                        debug!(node = %run.node, %error, "sessions of a node that is gone still count as connected")
+                    }
                 }
             }
         }

@@ -47,9 +47,15 @@ impl Status {
         all
     }
 
-    fn about(&self, node: NodeId) -> About {
-        let facts = self.cluster.facts();
-        let told = facts.borrow().get(node, facts::ABOUT);
+    /// What keeps this node from serving: it is alone where it should not be.
+    pub(crate) fn keeps_from_serving(&self) -> Vec<Reason> {
+        let problems = self.cluster.problems().into_iter();
+        problems.map(|problem| Reason { what: "cluster".to_owned(), why: problem.to_string() }).collect()
+    }
+
+    /// What a node tells of itself.
+    pub(crate) fn about(&self, node: NodeId) -> About {
+        let told = self.cluster.facts().borrow().get(node, facts::ABOUT).cloned();
         told.and_then(|bytes| About::decode(bytes).ok()).unwrap_or_default()
     }
 
@@ -138,8 +144,7 @@ async fn cluster(State(status): State<Arc<Status>>) -> Json<Value> {
         unavailable |= diagnosis.ranges.is_empty() || diagnosis.ranges.iter().any(|range| range.leader.is_none());
         stores.push(json);
     }
-    let problems: Vec<Value> =
-        status.problems().into_iter().map(|p| json!({ "what": p.what, "why": p.why })).collect();
+    let problems: Vec<Value> = status.problems().into_iter().map(|p| json!({ "what": p.what, "why": p.why })).collect();
     Json(json!({
         "env": status.env,
         "me": status.cluster.members().borrow().me.to_string(),

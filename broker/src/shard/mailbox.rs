@@ -36,7 +36,7 @@ pub(crate) enum Letter {
     /// Users or rules have changed: who may no longer be connected leaves.
     AccessChanged,
     /// End all sessions.
-    Shutdown { publish_wills: bool },
+    Shutdown { publish_wills: bool, reason: ReasonCode },
 }
 
 impl Mailbox {
