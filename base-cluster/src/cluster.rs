@@ -3,7 +3,7 @@ use crate::exchange::{self, Exchange};
 use crate::facts::{FactError, Facts};
 use crate::links::Links;
 use crate::member::{Joined, MemberEvent, Members};
-use crate::net::{self, UdpSocket};
+use crate::net::{self, Datagrams};
 use crate::options::{Advertise, ClusterOptions, StartError};
 use crate::problem::Problem;
 use crate::seal::Refusal;
@@ -80,7 +80,7 @@ impl Cluster {
     pub async fn start(
         options: ClusterOptions,
         links: Arc<impl Links + ?Sized>,
-        socket: UdpSocket,
+        socket: impl Datagrams,
     ) -> Result<Self, StartError> {
         let local = socket.local_addr()?;
         let advertised = advertised(&options, local).await?;
@@ -100,10 +100,11 @@ impl Cluster {
             chance: rng.random(),
             salt,
         };
-        let swim = Swim::new(&core, now);
+        let mut swim = Swim::new(&core, now);
+        let joined = swim.joined(|_| false, now);
         let shared = Arc::new(Shared {
             members: watch::Sender::new(Arc::new(swim.members().clone())),
-            joined: watch::Sender::new(Joined::Looking { since: now }),
+            joined: watch::Sender::new(joined),
             events: broadcast::Sender::new(EVENTS),
             problems: Mutex::default(),
             packets: Mutex::default(),
@@ -236,3 +237,6 @@ async fn advertised(options: &ClusterOptions, local: SocketAddr) -> Result<Socke
     }
     Err(StartError::NoAddress { bound: local })
 }
+
+#[cfg(test)]
+mod cluster_test;

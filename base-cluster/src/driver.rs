@@ -1,8 +1,9 @@
 use crate::cluster::{EvictError, Packets, Shared};
 use crate::exchange::Exchange;
+use crate::facts::NodeFacts;
 use crate::links::Links;
 use crate::member::{Joined, MemberState, Members};
-use crate::net::{self, UdpSocket};
+use crate::net::{self, Datagrams};
 use crate::problem::Problem;
 use crate::seal::{PACKET, Refusal};
 use crate::seeds::Resolved;
@@ -25,9 +26,9 @@ pub(crate) enum Command {
 }
 
 /// Carries packets, time and wishes to the core, and shows what it says. One task.
-pub(crate) struct Driver<L: ?Sized> {
+pub(crate) struct Driver<S, L: ?Sized> {
     swim: Swim,
-    socket: UdpSocket,
+    socket: S,
     local: SocketAddr,
     links: Arc<L>,
     shared: Arc<Shared>,
@@ -41,6 +42,8 @@ pub(crate) struct Driver<L: ?Sized> {
 
 /// The fact under which each node passes on what operators evicted.
 const EVICTED: &str = "cluster.evicted";
+/// The fact that tells a node's address to those who come too late to meet it.
+const ADDRESS: &str = "cluster.address";
 /// Packets that are taken before time is looked at again.
 const BURST: usize = 64;
 const TICK: Duration = Duration::from_millis(500);
@@ -49,10 +52,10 @@ const FAREWELLS: u32 = 3;
 const DEAD_LINKED: Duration = Duration::from_secs(600);
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
-impl<L: Links + ?Sized> Driver<L> {
+impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
     pub(crate) fn new(
         swim: Swim,
-        socket: UdpSocket,
+        socket: S,
         local: SocketAddr,
         links: Arc<L>,
         shared: Arc<Shared>,
@@ -75,6 +78,9 @@ impl<L: Links + ?Sized> Driver<L> {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, seeds: Vec<String>, me: SocketAddr) {
         let (resolved, mut resolutions) = mpsc::channel(1);
         tokio::spawn(resolve(seeds, me, self.local, resolved, self.shared.joined.subscribe()));
+        if let Err(error) = self.exchange.write(ADDRESS, Some(me.to_string().into())) {
+            tracing::warn!(%error, "the address is not told");
+        }
         let mut facts = self.exchange.facts();
         let mut answers = self.exchange.answers();
         let mut tick = tokio::time::interval(TICK);
@@ -207,6 +213,7 @@ impl<L: Links + ?Sized> Driver<L> {
         let members = Arc::clone(&self.shared.members.borrow());
         self.link(&members);
         self.show_joined();
+        self.on_told();
         let mut problems = self.swim.problems(now);
         if let Some(by) = self.exchange.uncalled_by()
             && let Some(member) = members.get(members.me)
@@ -225,6 +232,17 @@ impl<L: Links + ?Sized> Driver<L> {
         let counts = self.swim.counts();
         *self.shared.packets.lock() =
             Packets { sent: counts.sent, taken: counts.taken, refused: counts.refused.clone() };
+    }
+
+    /// Nodes of which only facts are left.
+    fn on_told(&mut self) {
+        let facts = self.exchange.facts();
+        let facts = facts.borrow();
+        let members = self.swim.members();
+        let told = facts.iter().filter(|facts| members.get(facts.run().node).is_none());
+        let address = |facts: &NodeFacts| std::str::from_utf8(facts.get(ADDRESS)?).ok()?.parse().ok();
+        let told: Vec<_> = told.filter_map(|facts| Some((facts.run(), address(facts)?))).collect();
+        self.swim.on_told(Instant::now(), &told);
     }
 
     fn evict(&mut self, node: NodeId) -> Result<(), EvictError> {

@@ -1,4 +1,4 @@
-use base_rpc::Mesh;
+use base_rpc::{Mesh, Rpc};
 use base_types::{NodeId, NodeIncarnation};
 use std::net::SocketAddr;
 
@@ -9,4 +9,14 @@ pub trait Links: Mesh {
 
     /// The node is gone for good: no calls to it any more. A node that may only be cut off is not forgotten.
     fn forget_peer(&self, node: NodeId);
+}
+
+impl Links for Rpc {
+    fn set_peer(&self, run: NodeIncarnation, addr: SocketAddr) {
+        self.set_peer(run, addr);
+    }
+
+    fn forget_peer(&self, node: NodeId) {
+        self.forget_peer(node);
+    }
 }

@@ -1,12 +1,51 @@
-//! The sockets: those of the system, or with the feature `turmoil` those of the simulated network.
+//! The sockets and names: those of the system, or with the feature `turmoil` those of the simulated network.
 
+use base_rpc::net::UdpSocket;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-#[cfg(not(feature = "turmoil"))]
-pub use tokio::net::UdpSocket;
-#[cfg(feature = "turmoil")]
-pub use turmoil::net::UdpSocket;
+/// A socket for packets. [`base_rpc::net::UdpSocket`] is one.
+pub trait Datagrams: Send + Sync + 'static {
+    /// What it is bound to.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// Waits for a packet; what does not fit into `buffer` is cut off. Dropping the future loses nothing.
+    fn recv_from(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send;
+
+    /// A packet that is here already.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is none.
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+
+    /// Sends a packet now or not at all.
+    ///
+    /// # Errors
+    /// When it was not sent.
+    fn try_send_to(&self, packet: &[u8], to: SocketAddr) -> io::Result<()>;
+}
+
+impl Datagrams for UdpSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn recv_from(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send {
+        self.recv_from(buffer)
+    }
+
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.try_recv_from(buffer)
+    }
+
+    fn try_send_to(&self, packet: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.try_send_to(packet, to).map(drop)
+    }
+}
 
 /// The addresses of `host:port`, asked anew.
 #[cfg(not(feature = "turmoil"))]

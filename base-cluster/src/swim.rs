@@ -10,7 +10,7 @@ use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::seal::{HEADER, Kind, PACKET, Refusal, Seal, TAG};
 use crate::seeds::{Resolved, Seeds};
-use base_types::{Incarnation, NodeId, NodeIncarnation};
+use base_types::{NodeId, NodeIncarnation};
 use bytes::Bytes;
 use foca::{Foca, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, State, Timer};
 use rand::rngs::SmallRng;
@@ -36,6 +36,7 @@ pub(crate) struct Swim {
     kick: Instant,
     pause: Duration,
     renewed: Option<Instant>,
+    active_since: Option<Instant>,
     /// Nobody else has been alive since then.
     lonely_since: Option<Instant>,
     /// Others answer at the source of our packets, but nothing came to the advertised address: since when, and that source.
@@ -110,6 +111,7 @@ const PROBLEM_AFTER: Duration = Duration::from_secs(5);
 const UNHEARD_AFTER: Duration = Duration::from_secs(3);
 /// This late, and the process was stopped or starved; the others get their time anew.
 const LATE: Duration = Duration::from_secs(1);
+const TOLD_AFTER: Duration = Duration::from_secs(10);
 const TWIN_FOR: Duration = Duration::from_secs(60);
 
 fn config() -> foca::Config {
@@ -122,7 +124,7 @@ fn config() -> foca::Config {
         probe_rtt: Duration::from_millis(200),
         num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
         max_transmissions: NonZeroU8::MIN.saturating_add(9),
-        suspect_to_down_after: Duration::from_secs(2),
+        suspect_to_down_after: Duration::from_millis(1800),
         remove_down_after: Some(Duration::from_secs(24 * 3600)),
         max_packet_size: NonZeroUsize::MIN.saturating_add(PACKET - HEADER - TAG - 1),
         notify_down_members: true,
@@ -157,6 +159,7 @@ impl Swim {
             kick: now,
             pause: PAUSE,
             renewed: None,
+            active_since: None,
             lonely_since: Some(now),
             unheard: None,
             twin: None,
@@ -184,6 +187,9 @@ impl Swim {
             && entry.key().0 <= now
         {
             let timer = entry.remove();
+            if self.is_refuted(&timer) {
+                continue;
+            }
             self.note_error(|foca, out| foca.handle_timer(timer, out));
             self.flush();
         }
@@ -191,6 +197,14 @@ impl Swim {
             self.on_kick();
         }
         self.refresh();
+    }
+
+    /// The end of a suspicion that is over already. foca 2.0 would tell the suspect that it is down, whether it has refuted or not.
+    fn is_refuted(&self, timer: &Timer<Peer>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
+        !self.foca.iter_members().any(|member| {
+            (member.id(), member.incarnation(), member.state()) == (member_id, *incarnation, State::Suspect)
+        })
     }
 
     /// A packet has come. `packet` is decrypted in its place.
@@ -366,9 +380,11 @@ impl Swim {
         if matches!(self.standing, Standing::Left(_) | Standing::Fenced(..)) {
             return;
         }
+        self.active_since = None;
         match note {
             Note::Active => {
                 self.standing = Standing::Active;
+                self.active_since = Some(now);
                 self.unheard = None;
                 self.pause = PAUSE;
                 // Seeds that are still missing are asked before long.
@@ -477,6 +493,20 @@ impl Swim {
     /// What the names of the seeds stand for now.
     pub(crate) fn on_resolved(&mut self, seeds: Vec<Resolved>) {
         self.seeds.resolved(seeds);
+    }
+
+    /// Nodes that others tell of, and that gossip, which tells of the living only, has not named for long enough: they are dead.
+    pub(crate) fn on_told(&mut self, now: Instant, told: &[(NodeIncarnation, SocketAddr)]) {
+        if self.active_since.is_none_or(|since| now.saturating_duration_since(since) < TOLD_AFTER) {
+            return;
+        }
+        for (run, addr) in told.iter().filter(|(run, _)| run.node != self.me.node()) {
+            self.view.nodes.entry(run.node).or_insert_with(|| {
+                self.changed = true;
+                self.events.push(MemberEvent::Dead(*run));
+                Member { run: *run, addr: *addr, state: MemberState::Dead(now), rpc: None }
+            });
+        }
     }
 
     /// Whether a node answers calls.

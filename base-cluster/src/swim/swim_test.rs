@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::member::{MemberEvent, MemberState};
+use base_types::Incarnation;
 use proptest::prelude::*;
 
 const PORT: u16 = 7000;
@@ -91,10 +92,10 @@ impl Sim {
             salt: self.rng.random(),
         };
         let mut swim = Swim::new(&options, self.now);
-        let resolved = seeds.iter().zip(names).map(|(seed, name)| Resolved {
-            name,
-            addresses: Ok(vec![(at(*seed), *seed == node)]),
-        });
+        let resolved = seeds
+            .iter()
+            .zip(names)
+            .map(|(seed, name)| Resolved { name, addresses: Ok(vec![(at(*seed), *seed == node)]) });
         swim.on_resolved(resolved.collect());
         self.nodes.insert(node, swim);
     }
@@ -221,6 +222,13 @@ impl Sim {
     fn deaths(&self) -> usize {
         let events = self.events.values().flatten();
         events.filter(|(_, event)| matches!(event, MemberEvent::Dead(_))).count()
+    }
+}
+
+impl Sim {
+    /// How often nodes had to come back under a new generation.
+    fn renewals(&self) -> u32 {
+        self.nodes.values().map(|swim| swim.foca.identity().generation).sum()
     }
 }
 
@@ -412,10 +420,10 @@ fn a_link_that_works_one_way_kills_nobody_while_a_third_node_hears_both() {
         let mut sim = Sim::cluster(seed, 3);
         sim.cut.insert((1, 2));
         sim.run(Duration::from_secs(300));
-        assert_eq!(sim.deaths(), 0, "one way\n{}", sim.views());
+        assert_eq!((sim.deaths(), sim.renewals()), (0, 0), "one way\n{}", sim.views());
         sim.cut.insert((2, 1));
         sim.run(Duration::from_secs(300));
-        assert_eq!(sim.deaths(), 0, "a bridge\n{}", sim.views());
+        assert_eq!((sim.deaths(), sim.renewals()), (0, 0), "a bridge\n{}", sim.views());
     }
 }
 
@@ -426,7 +434,7 @@ fn no_false_death_in_ten_minutes_with_a_tenth_of_all_packets_lost() {
             let mut sim = Sim::cluster(seed, n);
             sim.loss.insert(0, 0.1);
             sim.run(Duration::from_secs(600));
-            assert_eq!(sim.deaths(), 0, "{n} nodes, seed {seed}\n{}", sim.views());
+            assert_eq!((sim.deaths(), sim.renewals()), (0, 0), "{n} nodes, seed {seed}\n{}", sim.views());
         }
     }
 }
@@ -437,7 +445,7 @@ fn a_fifth_of_one_nodes_packets_may_be_lost_for_a_minute() {
         let mut sim = Sim::cluster(seed, 3);
         sim.loss.insert(1, 0.2);
         sim.run(Duration::from_secs(60));
-        assert_eq!(sim.deaths(), 0, "seed {seed}");
+        assert_eq!((sim.deaths(), sim.renewals()), (0, 0), "seed {seed}");
     }
 }
 
@@ -523,8 +531,11 @@ fn a_second_process_with_the_data_of_a_running_node_stays_out_and_says_why() {
 #[test]
 fn nodes_of_another_cluster_or_secret_never_mix() {
     let secret = |text: &str| vec![Secret::new(text)];
-    let strangers =
-        [("other", secret("s3cret"), Refusal::Env), ("test", secret("other"), Refusal::Secret), ("test", vec![], Refusal::Secret)];
+    let strangers = [
+        ("other", secret("s3cret"), Refusal::Env),
+        ("test", secret("other"), Refusal::Secret),
+        ("test", vec![], Refusal::Secret),
+    ];
     for (env, secrets, refusal) in strangers {
         let mut sim = Sim::cluster(1, 3);
         sim.boot_as(4, &[1, 2, 3], env, &secrets);
@@ -572,7 +583,7 @@ fn packets_that_were_recorded_change_nothing_when_they_come_again() {
     sim.run(Duration::from_secs(5));
     sim.capture = false;
     let captured = std::mem::take(&mut sim.captured);
-    assert!(captured.len() > 200);
+    assert!(captured.len() > 100);
     let before = sim.views();
     let inject = |sim: &mut Sim| {
         let now = sim.now;
@@ -612,7 +623,8 @@ fn a_proxy_in_front_of_the_nodes_is_a_seed_too() {
     let end = sim.now + Duration::from_secs(10);
     while !sim.is_whole() {
         assert!(sim.step(end), "{}", sim.views());
-        let waiting: Vec<_> = sim.under_way.iter().filter(|(_, (_, to, _))| *to == at(9)).map(|(key, _)| *key).collect();
+        let waiting: Vec<_> =
+            sim.under_way.iter().filter(|(_, (_, to, _))| *to == at(9)).map(|(key, _)| *key).collect();
         for key in waiting {
             let (from, _, packet) = sim.under_way.remove(&key).unwrap();
             let to = sim.rng.random_range(1..=3);
