@@ -84,7 +84,9 @@ fn greet(config: &NodeConfig, running: &Running, serving: &[String]) {
     }
     println!("data: {}", config.data_dir.display());
     if let Some(port) = running.plain_port {
-        println!("try:  hermod sub -p {port} -t 'hello/#' -v    and    hermod pub -p {port} -t hello/world -m hi");
+        // As it was started: it need not be on the PATH.
+        let me = std::env::args().next().unwrap_or_else(|| "hermod".to_owned());
+        println!("try:  {me} sub -p {port} -t 'hello/#' -v    and    {me} pub -p {port} -t hello/world -m hi");
     }
 }
 

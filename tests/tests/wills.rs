@@ -79,3 +79,16 @@ fn keep_alive_runs_out_after_one_and_a_half_times() -> io::Result<()> {
     assert!(start.elapsed() >= Duration::from_secs(3), "after {:?}", start.elapsed());
     Ok(())
 }
+
+#[test]
+fn the_largest_will_that_is_allowed_fits_into_a_connect() -> io::Result<()> {
+    let node = Node::start_default()?;
+    let mut watcher = watcher(&node)?;
+    let (payload, name) = ("x".repeat(usize::from(u16::MAX)), "n".repeat(20_000));
+    for level in [Level::V4, Level::V5] {
+        let will = Some(Will { topic: "will/large", payload: &payload, delay: 0 });
+        drop(Client::connect(node.mqtt(), &Connect { will, ..Connect::clean(level, &name) })?);
+        assert!(watcher.message()?.payload == payload);
+    }
+    Ok(())
+}

@@ -1,8 +1,8 @@
 //! What no single value can tell: relations between values, and the files that they name.
 
 use crate::{
-    AllowAnonymous, ClientAuth, Cluster, Durability, Listener, NodeConfig, ProxyProtocolMode, Sources, Violation,
-    Warning,
+    AllowAnonymous, ClientAuth, Cluster, Durability, Listener, NodeConfig, ProxyProtocolMode, Source, Sources,
+    Violation, Warning,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -63,9 +63,11 @@ impl Check<'_> {
             }
         }
         let connect_max = self.config.mqtt_service.server.max_connect_bytes;
-        if connect_max > self.config.tenant.max_user_payload_bytes {
+        let key = "mqttServiceConfig.server.maxConnectByteSize";
+        // The default gives way to a smaller limit of packets by itself.
+        if connect_max > self.config.tenant.max_user_payload_bytes && self.sources.of(key) != Source::Default {
             let message = "must not be more than tenantSettings.MaxUserPayloadBytes: a CONNECT is a packet too";
-            self.violate("mqttServiceConfig.server.maxConnectByteSize", Some(connect_max.to_string()), message);
+            self.violate(key, Some(connect_max.to_string()), message);
         }
     }
 

@@ -60,8 +60,9 @@ section! {
         max_tls_handshakes: u32 = 1000, "maxTlsHandshakes" in 1..=1_000_000;
         /// Connections at the same time; others are closed at once. 0: as many as the file descriptor limit leaves.
         max_connections: u32 = 0, "maxConnections" in 0..=10_000_000;
-        /// The largest CONNECT in bytes: what a stranger can make us hold.
-        max_connect_bytes: u32 = 65_536, "maxConnectByteSize" in 1024..=1_048_576;
+        /// The largest CONNECT in bytes: what a stranger can make us hold. The default has room for the largest will, and 32 KiB for
+        /// what stands around it.
+        max_connect_bytes: u32 = 98_304, "maxConnectByteSize" in 1024..=1_048_576;
         /// Shards: threads that connections are spread over. 0: half as many as there are cores, since the stores work too.
         worker_threads: u32 = 0, "workerThreads" in 0..=1024;
         /// Seconds that a stop may take until what is still open is cut.

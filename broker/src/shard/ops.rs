@@ -68,7 +68,7 @@ impl Shard {
             let entry = conns.vacant_entry();
             let slot = u32::try_from(entry.key()).unwrap_or(u32::MAX);
             let me = SessionRef { shard: self.index, slot, generation };
-            let packet_max = self.node.connect_bytes_max;
+            let packet_max = self.node.connect_bytes_max.min(self.node.settings.max_packet_size());
             let conn = Rc::new(RefCell::new(Conn::new(me, session, transport, peer, permit, packet_max)));
             entry.insert((generation, Rc::clone(&conn)));
             conn
