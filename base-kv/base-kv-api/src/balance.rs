@@ -130,7 +130,8 @@ pub enum Command {
         node: NodeId,
     },
     /// Makes these the voters, in a joint change; a voter that is not among them becomes nothing, a learner that is becomes a voter.
-    /// For the leader.
+    /// For the leader. Refused when one that would be new has not answered the leader lately: a joint change that can't be committed would
+    /// be left behind.
     ChangeVoters {
         /// Of which range.
         range: RangeId,
