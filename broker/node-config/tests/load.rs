@@ -51,13 +51,20 @@ fn without_anything_the_defaults_hold_and_nothing_is_said() {
 
 #[test]
 fn every_shipped_file_is_accepted() {
-    for entry in std::fs::read_dir(repository().join("conf")).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        // The other files of the folder are what these name: users and rules.
-        if path.extension().is_some_and(|extension| extension == "yml") && !text.contains("\nrules:") {
-            let inputs = Inputs { file: Some(path.clone()), directory: repository(), ..Inputs::default() };
-            load(&inputs).unwrap_or_else(|refused| panic!("{}: {refused}", path.display()));
+    let mut folders = vec![repository().join("conf")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            // The other files of the folder are what these name: users and rules.
+            if path.extension().is_some_and(|extension| extension == "yml") && !text.contains("\nrules:") {
+                let inputs = Inputs { file: Some(path.clone()), directory: repository(), ..Inputs::default() };
+                load(&inputs).unwrap_or_else(|refused| panic!("{}: {refused}", path.display()));
+            }
         }
     }
 }
