@@ -14,32 +14,44 @@ fn apply(replica: &mut CoprocHarness<DistCoproc>, op: Op, routes: &[Route]) {
     }
 }
 
+fn runs(model: &Model) -> Vec<(NodeIncarnation, usize)> {
+    let mut runs = BTreeMap::new();
+    for route in model.routes() {
+        if let Receiver::Node(run) = route.receiver {
+            *runs.entry(run).or_default() += 1;
+        }
+    }
+    runs.into_iter().collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Against a list of routes; the harness compares with replicas that restart and replay.
     #[test]
     fn it_behaves_like_a_list_of_routes(
-        commands in prop::collection::vec((any::<bool>(), prop::collection::vec(routes(), 1..6)), 0..30),
+        commands in prop::collection::vec((prop::sample::select(&[Op::Add, Op::Remove, Op::Forget]), prop::collection::vec(routes(), 1..6)), 0..30),
     ) {
         let mut replica = harness();
         let mut model = Model::default();
-        for (add, routes) in &commands {
-            apply(&mut replica, if *add { Op::Add } else { Op::Remove }, routes);
+        for (op, routes) in &commands {
+            apply(&mut replica, *op, routes);
             for route in routes {
-                model.change_guarded(route, *add);
+                model.change_guarded(route, *op == Op::Add);
             }
         }
         replica.check();
         let index = &replica.coproc().index;
         model.check(index);
         prop_assert_eq!(index.route_count(), model.routes().count());
+        prop_assert_eq!(index.runs(), runs(&model));
         prop_assert_eq!(replica.space().len(), model.routes().count());
 
         let (mut restarted, index) = DistCoproc::new(OWN);
         restarted.reset(replica.space()).unwrap();
         model.check(&index);
         prop_assert_eq!(index.route_count(), model.routes().count());
+        prop_assert_eq!(index.runs(), runs(&model));
     }
 
     #[test]

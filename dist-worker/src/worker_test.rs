@@ -1,8 +1,9 @@
 use super::*;
 use crate::DistCoproc;
 use crate::testing::{OWN, inbox_route, node_route, run, topic};
-use base_kv_api::testing::MemRange;
+use base_kv_api::testing::{MemGroup, MemRange};
 use base_types::{ManualClock, WallMs};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn worker() -> (DistWorker, MemRange) {
     let (coproc, index) = DistCoproc::new(OWN);
@@ -91,6 +92,129 @@ async fn routes_of_earlier_runs_are_forgotten_and_no_others() {
     worker.matches(&TenantId::new("t").unwrap(), &topic("a/1"), &mut found);
     assert_eq!((found.nodes, found.inboxes.len()), (vec![run(2, 1)], 1));
     assert_eq!(*found.groups[0].nodes, [OWN]);
+}
+
+/// Counts how often routes were lost.
+#[derive(Default)]
+struct Losses(AtomicUsize);
+
+impl DistListener for Losses {
+    fn own_routes_lost(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Losses {
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+struct Cluster {
+    group: MemGroup,
+    workers: Vec<DistWorker>,
+    losses: Vec<Arc<Losses>>,
+}
+
+/// Three nodes in their third run; the first one leads.
+fn cluster() -> Cluster {
+    let (coprocs, indexes): (Vec<_>, Vec<_>) = (0..3).map(|node| DistCoproc::new(run(node, 3))).unzip();
+    let group = MemGroup::new(coprocs, Arc::new(ManualClock::new(WallMs(0)))).unwrap();
+    let worker = |(node, index)| DistWorker::new(Arc::new(group.on(node)), index);
+    let workers: Vec<_> = indexes.into_iter().enumerate().map(worker).collect();
+    let losses: Vec<_> = workers.iter().map(|_| Arc::new(Losses::default())).collect();
+    workers.iter().zip(&losses).for_each(|(worker, losses)| worker.listen(losses.clone()));
+    Cluster { group, workers, losses }
+}
+
+impl Cluster {
+    fn lost(&self) -> Vec<usize> {
+        self.losses.iter().map(|losses| losses.take()).collect()
+    }
+
+    fn nodes(&self, node: usize, name: &str) -> Vec<NodeIncarnation> {
+        let mut found = Matches::default();
+        self.workers[node].matches(&TenantId::new("t").unwrap(), &topic(name), &mut found);
+        found.nodes
+    }
+}
+
+#[tokio::test]
+async fn each_node_matches_the_others_and_not_itself() {
+    let cluster = cluster();
+    for (node, worker) in cluster.workers.iter().enumerate() {
+        worker.add(vec![node_route("t", "a", run(node as u64, 3))]).await.unwrap();
+    }
+    assert_eq!(cluster.nodes(1, "a"), [run(0, 3), run(2, 3)]);
+}
+
+#[tokio::test]
+async fn the_routes_of_a_run_that_died_are_forgotten_everywhere_and_it_is_told_when_it_lives() {
+    let cluster = cluster();
+    let [first, other, dead] = [0, 1, 2].map(|node| run(node, 3));
+    let mut routes: Vec<_> = (0..3_000).map(|i| node_route("t", &format!("a/{i}"), dead)).collect();
+    routes.extend([
+        node_route("t", "a/1", run(2, 2)),
+        node_route("t", "$share/g/a/1", dead),
+        node_route("t", "a/1", other),
+        inbox_route("t", "a/1", "c", 1),
+    ]);
+    cluster.workers[2].add(routes.clone()).await.unwrap();
+    assert_eq!(cluster.workers[0].runs(), [(other, 1), (run(2, 2), 1), (dead, 3_001)]);
+    assert_eq!(cluster.nodes(0, "a/1"), [other, run(2, 2), dead]);
+
+    assert_eq!(cluster.workers[0].forget_run(dead).await, Ok(3_002));
+    assert_eq!(cluster.workers[1].forget_run(dead).await, Ok(0));
+    for worker in &cluster.workers {
+        assert_eq!((worker.runs(), worker.route_count()), (vec![(other, 1)], 2));
+    }
+    let lost = cluster.lost();
+    assert!(lost[..2] == [0, 0] && lost[2] > 0, "{lost:?}");
+    // It adds them again, and removes them in its own time without being told.
+    cluster.workers[2].add(routes.clone()).await.unwrap();
+    assert_eq!(cluster.nodes(0, "a/2"), [dead]);
+    cluster.workers[2].remove(routes).await.unwrap();
+    assert_eq!(cluster.lost(), [0, 0, 0]);
+    assert_eq!(cluster.workers[0].forget_run(first).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_later_run_than_the_one_that_is_known_keeps_its_routes() {
+    let cluster = cluster();
+    cluster.workers[2].add(vec![node_route("t", "a", run(2, 3)), node_route("t", "a", run(2, 2))]).await.unwrap();
+    cluster.workers[0].forget_run(run(2, 1)).await.unwrap();
+    cluster.workers[0].forget_runs_before(run(2, 2)).await.unwrap();
+    assert_eq!(cluster.nodes(0, "a"), [run(2, 2), run(2, 3)]);
+    cluster.workers[0].forget_runs_before(run(2, 3)).await.unwrap();
+    assert_eq!(cluster.nodes(0, "a"), [run(2, 3)]);
+    assert_eq!(cluster.lost(), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_node_that_gets_a_snapshot_asserts_its_routes_again() {
+    let cluster = cluster();
+    cluster.workers[2].add(vec![node_route("t", "a", run(2, 3))]).await.unwrap();
+    cluster.group.hold(2);
+    cluster.workers[0].forget_run(run(2, 3)).await.unwrap();
+    assert_eq!(cluster.lost(), [0, 0, 0]);
+    cluster.group.install(2, 0).unwrap();
+    assert_eq!(cluster.lost(), [0, 0, 1]);
+    assert_eq!((cluster.workers[2].runs(), cluster.workers[2].route_count()), (vec![], 0));
+}
+
+#[tokio::test]
+async fn what_a_node_that_lags_has_not_seen_is_forgotten_too() {
+    let cluster = cluster();
+    cluster.group.hold(1);
+    cluster.workers[2].add(vec![node_route("t", "a", run(2, 3))]).await.unwrap();
+    let worker = cluster.workers[1].clone();
+    let forgotten = tokio::spawn(async move { worker.forget_run(run(2, 3)).await });
+    tokio::task::yield_now().await;
+    cluster.group.release(1);
+    assert_eq!(forgotten.await.unwrap(), Ok(1));
+    assert_eq!(cluster.nodes(0, "a"), []);
+    cluster.group.lead(Some(1));
+    assert_eq!(cluster.workers.iter().map(DistService::leads).collect::<Vec<_>>(), [false, true, false]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::RetainCoproc;
 use crate::testing::{message, tenant};
-use base_kv_api::testing::MemRange;
+use base_kv_api::testing::{MemGroup, MemRange};
 use base_types::{ManualClock, WallMs};
 use std::time::Duration;
 
@@ -137,6 +137,51 @@ async fn a_restart_finds_what_was_retained() {
     clock.advance(Duration::from_secs(10));
     assert_eq!(store.collect_expired().await, Ok(1));
     assert_eq!(payloads(&store, "a/#"), ["2"]);
+}
+
+fn cluster() -> (MemGroup, Vec<RetainStore>) {
+    let clock = Arc::new(ManualClock::new(WallMs(1_000)));
+    let (coprocs, figures): (Vec<_>, Vec<_>) = (0..3).map(|_| RetainCoproc::new()).unzip();
+    let group = MemGroup::new(coprocs, clock.clone()).unwrap();
+    let store =
+        |(node, figures)| RetainStore::new(Arc::new(group.on(node)), figures, clock.clone(), RetainConfig::default());
+    let stores = figures.into_iter().enumerate().map(store).collect();
+    (group, stores)
+}
+
+#[tokio::test]
+async fn a_fresh_view_has_what_was_acknowledged_on_another_node() {
+    let (group, stores) = cluster();
+    retain(&stores[0], message("a", "old", None)).await.unwrap();
+    group.hold(1);
+    retain(&stores[0], message("a", "new", None)).await.unwrap();
+    retain(&stores[0], message("b", "1", None)).await.unwrap();
+    assert_eq!(payloads(&stores[1], "#"), ["old"]);
+    let store = stores[1].clone();
+    let fresh = tokio::spawn(async move { store.fresh().await.map(|()| payloads(&store, "#")) });
+    tokio::task::yield_now().await;
+    assert!(!fresh.is_finished());
+    group.release(1);
+    assert_eq!(fresh.await.unwrap(), Ok(vec!["new".to_owned(), "1".to_owned()]));
+    assert_eq!(stores.iter().map(RetainService::topic_count).collect::<Vec<_>>(), [2; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_is_not_waited_for_longer_than_five_seconds() {
+    let (group, stores) = cluster();
+    group.hold(1);
+    retain(&stores[0], message("a", "1", None)).await.unwrap();
+    for leader in [Some(0), None] {
+        group.lead(leader);
+        let start = Instant::now();
+        let refused = stores[1].fresh().await;
+        assert!(matches!(refused, Err(RetainError::Unavailable { .. })), "{refused:?}");
+        assert!(start.elapsed() <= FRESH_WAIT);
+    }
+    group.release(1);
+    group.lead(Some(1));
+    assert_eq!(stores[1].fresh().await, Ok(()));
+    assert_eq!(stores.iter().map(RetainService::leads).collect::<Vec<_>>(), [false, true, false]);
 }
 
 #[tokio::test]

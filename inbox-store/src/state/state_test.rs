@@ -37,6 +37,7 @@ enum Op {
     Expire,
     Discard { client: usize },
     Sweep { max: u64 },
+    SettleEnded { nth: usize },
     Pass { secs: u64 },
 }
 
@@ -76,6 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Expire),
         1 => who.prop_map(|client| Op::Discard { client }),
         1 => (1u64..4).prop_map(|max| Op::Sweep { max }),
+        1 => (0usize..3).prop_map(|nth| Op::SettleEnded { nth }),
         2 => (1u64..4).prop_map(|secs| Op::Pass { secs }),
     ]
 }
@@ -115,6 +117,8 @@ struct ModelEntry {
 struct Model {
     inboxes: BTreeMap<usize, ModelInbox>,
     wills: BTreeMap<SessionVersion, Option<WallMs>>,
+    /// Subscriptions of what ended and was not settled.
+    ended: BTreeMap<u64, BTreeSet<u8>>,
     incarnations: u64,
     stored: u64,
     done: u64,
@@ -154,6 +158,9 @@ impl Model {
     fn end(&mut self, client: usize, publish: bool, now: WallMs) {
         let Some(inbox) = self.inboxes.remove(&client) else { return };
         self.discarded += inbox.queue.len() as u64;
+        if !inbox.subscriptions.is_empty() {
+            self.ended.insert(inbox.version.incarnation, inbox.subscriptions);
+        }
         if publish {
             self.due(inbox.version, now);
         } else {
@@ -524,6 +531,14 @@ impl World {
                     self.apply(command::sweep(incarnation, *max));
                 }
             }
+            Op::SettleEnded { nth } => {
+                let ended = self.model.ended.keys().nth(*nth).copied();
+                let living = self.model.inboxes.values().map(|inbox| inbox.version.incarnation).max();
+                if let Some(ended) = ended {
+                    self.model.ended.remove(&ended);
+                }
+                self.apply(command::settle_ended(&[ended.unwrap_or(77), living.unwrap_or(78)]));
+            }
             Op::Pass { secs } => self.now = self.now.plus_secs(*secs),
         }
     }
@@ -535,6 +550,7 @@ impl World {
         self.check_queues();
         self.check_bodies();
         self.check_wills();
+        self.check_subscriptions();
         let (model, stats) = (&self.model, self.state().stats());
         let queued: usize = model.inboxes.values().map(|inbox| inbox.queue.len()).sum();
         assert_eq!(stats.queued_messages, queued as u64);
@@ -592,6 +608,25 @@ impl World {
         let counts = self.of(KeyKind::BodyRefs);
         let counts = counts.map(|(key, value)| (id(key, KeyKind::BodyRefs), body::decode_refs(value.clone()).unwrap()));
         assert_eq!(counts.collect::<BTreeMap<_, _>>(), refs);
+    }
+
+    fn check_subscriptions(&self) {
+        use crate::schema::{ended, incarnation_of, subscription};
+        let mut want = self.model.ended.clone();
+        let found: BTreeMap<_, _> = self
+            .of(KeyKind::Ended)
+            .map(|(key, value)| (incarnation_of(key).unwrap(), ended::decode(value.clone()).unwrap().1))
+            .collect();
+        assert_eq!(found, want.iter().map(|(&i, filters)| (i, filters.len() as u64)).collect());
+        for inbox in self.model.inboxes.values() {
+            want.insert(inbox.version.incarnation, inbox.subscriptions.clone());
+        }
+        let found: Vec<_> = self
+            .of(KeyKind::Subscription)
+            .map(|(key, _)| (incarnation_of(key).unwrap(), subscription::decode_key(key).unwrap()))
+            .collect();
+        let want = want.iter().flat_map(|(&i, filters)| filters.iter().map(move |&n| (i, filter(n))));
+        assert_eq!(found, want.collect::<Vec<_>>());
     }
 
     fn check_wills(&self) {
