@@ -174,7 +174,7 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
     ears.connect(&node);
     node.remote.connect(&node);
     node.claims.connect(&node);
-    crate::seen::on_scrape(&node, &host);
+    crate::seen::on_scrape(&node, &host, part.as_ref().map(|part| Arc::clone(&part.status)));
 
     let spawn = |service: Pin<Box<dyn Future<Output = ()> + Send>>| drop(tokio::spawn(service));
     let stop = || stop_services.clone();

@@ -16,6 +16,7 @@ struct Cli {
 enum Command {
     Start(start::StartArgs),
     Status(cli::StatusArgs),
+    Evict(cli::EvictArgs),
     Config(cli::ConfigArgs),
     User(cli::UserArgs),
     Pub(cli::PubArgs),
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(2),
             result => result.map(|_| ()),
         },
+        Command::Evict(args) => cli::run_evict(&args),
         Command::Config(args) => cli::run_config(&args),
         Command::User(args) => cli::run_user(&args),
         Command::Pub(args) => cli::run_pub(&args),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use telemetry::{Metrics, Readiness, Reason, Samples, Store, table};
 
 /// Sees that a scrape asks the node for what nobody counts.
-pub(crate) fn on_scrape(node: &Arc<Node>, host: &Arc<Host>) {
+pub(crate) fn on_scrape(node: &Arc<Node>, host: &Arc<Host>, status: Option<Arc<Status>>) {
     // The metrics are part of the node: without weak references neither would ever be dropped.
     let refs = (Arc::downgrade(node), Arc::downgrade(host));
     node.metrics.on_scrape(move |out| {
@@ -16,6 +16,9 @@ pub(crate) fn on_scrape(node: &Arc<Node>, host: &Arc<Host>) {
             read(&node, out);
             node.disk.read(out);
             read_host(&host, out);
+            if let Some(status) = &status {
+                status.read(out);
+            }
         }
     });
 }
@@ -57,10 +60,13 @@ impl KvObserver for CommitTimes {
 #[allow(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
 fn read(node: &Node, out: &mut Samples) {
     let inboxes = node.inbox.stats();
-    out.add(&table::SESSIONS, &["connected"], inboxes.attached as f64);
-    out.add(&table::SESSIONS, &["disconnected"], inboxes.inboxes.saturating_sub(inboxes.attached) as f64);
-    out.add(&table::QUEUED_MESSAGES, &[], inboxes.queued_messages as f64);
-    out.add(&table::QUEUED_BYTES, &[], inboxes.queued_bytes as f64);
+    out.add(&table::SESSIONS, &["connected"], inboxes.attached_here as f64);
+    // Every node knows of all inboxes, and one tells: the sum over the nodes is right.
+    let of_leader = |leads: bool, value: u64| if leads { value as f64 } else { 0.0 };
+    let disconnected = inboxes.inboxes.saturating_sub(inboxes.attached);
+    out.add(&table::SESSIONS, &["disconnected"], of_leader(inboxes.leads, disconnected));
+    out.add(&table::QUEUED_MESSAGES, &[], of_leader(inboxes.leads, inboxes.queued_messages));
+    out.add(&table::QUEUED_BYTES, &[], of_leader(inboxes.leads, inboxes.queued_bytes));
     for (cause, count) in [
         ("queue_full_oldest", inboxes.dropped_oldest),
         ("queue_full_newest", inboxes.dropped_newest),
@@ -71,8 +77,8 @@ fn read(node: &Node, out: &mut Samples) {
         out.add(&table::DROPPED, &[cause], count as f64);
     }
     out.add(&table::SUBSCRIPTIONS, &[], node.live_read().subscription_count() as f64);
-    out.add(&table::ROUTES, &[], node.dist.route_count() as f64);
-    out.add(&table::RETAINED_MESSAGES, &[], node.retain.topic_count() as f64);
+    out.add(&table::ROUTES, &[], of_leader(node.dist.leads(), node.dist.route_count() as u64));
+    out.add(&table::RETAINED_MESSAGES, &[], of_leader(node.retain.leads(), node.retain.topic_count() as u64));
 }
 
 /// Whether the node serves.

@@ -291,7 +291,8 @@ pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
             () = tokio::time::sleep(COLLECT_EVERY) => {}
         }
         rounds += 1;
-        if rounds.is_multiple_of(SWEEP_EVERY) {
+        // One node of the cluster does it: the one that needs no network for it.
+        if rounds.is_multiple_of(SWEEP_EVERY) && node.dist.leads() {
             let inboxes = Arc::clone(&node.inbox);
             let lives = move |tenant: &TenantId, client: &ClientId, incarnation: u64| {
                 inboxes.may_live(&InboxId { tenant: tenant.clone(), client: client.clone() }, incarnation)
@@ -302,7 +303,9 @@ pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
                 Err(error) => debug!(%error, "routes could not be swept now"),
             }
         }
-        if let Err(error) = node.retain.collect_expired().await {
+        if node.retain.leads()
+            && let Err(error) = node.retain.collect_expired().await
+        {
             debug!(%error, "expired retained messages could not be collected now");
         }
     }

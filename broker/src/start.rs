@@ -71,7 +71,7 @@ pub fn run(args: &StartArgs) -> Result<(), CliError> {
 
 /// openraft tells at `info` what is `debug` to us; whoever names it gets what he asks for.
 fn quieter(filter: &str) -> String {
-    if filter.contains("openraft") { filter.to_owned() } else { format!("{filter},openraft=warn") }
+    if filter.contains("openraft") { filter.to_owned() } else { format!("{filter},openraft=error") }
 }
 
 fn greet(config: &NodeConfig, running: &Running, serving: &[String]) {

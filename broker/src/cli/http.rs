@@ -1,8 +1,8 @@
-//! One GET of the HTTP interface of a node.
+//! One request to the HTTP interface of a node.
 
 use super::CliError;
 use hyper::body::{Body, Bytes};
-use hyper::{Request, client::conn::http1};
+use hyper::{Method, Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,20 +16,35 @@ const ANSWER_MAX: usize = 64 << 20;
 
 /// Asks `api` (`host:port`, with or without `http://`) for `path` and reads the answer as JSON.
 pub(super) async fn get_json(api: &str, path: &str) -> Result<serde_json::Value, CliError> {
-    let host = api.trim_start_matches("http://").trim_end_matches('/');
-    let failed = |why: String| CliError::Api { api: host.to_owned(), why };
-    let asked = tokio::time::timeout(DEADLINE, get(host, path));
-    let (status, body) = asked.await.map_err(|_| failed("it did not answer in time".into()))?.map_err(&failed)?;
-    let json = serde_json::from_slice(&body).map_err(|error| failed(format!("it answered {status}: {error}")))?;
-    if status.is_success() { Ok(json) } else { Err(failed(format!("it answered {status} to {path}"))) }
+    ask(api, Method::GET, path).await
 }
 
-async fn get(host: &str, path: &str) -> Result<(hyper::StatusCode, Vec<u8>), String> {
+/// As [`get_json`], to change something.
+pub(super) async fn post_json(api: &str, path: &str) -> Result<serde_json::Value, CliError> {
+    ask(api, Method::POST, path).await
+}
+
+async fn ask(api: &str, method: Method, path: &str) -> Result<serde_json::Value, CliError> {
+    let host = api.trim_start_matches("http://").trim_end_matches('/');
+    let failed = |why: String| CliError::Api { api: host.to_owned(), why };
+    let asked = tokio::time::timeout(DEADLINE, exchange(host, method, path));
+    let (status, body) = asked.await.map_err(|_| failed("it did not answer in time".into()))?.map_err(&failed)?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&body).map_err(|error| failed(format!("it answered {status}: {error}")))?;
+    if status.is_success() {
+        return Ok(json);
+    }
+    let why = json.get("error").and_then(|error| error.as_str()).unwrap_or(path);
+    Err(failed(format!("it answered {status}: {why}")))
+}
+
+async fn exchange(host: &str, method: Method, path: &str) -> Result<(hyper::StatusCode, Vec<u8>), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(host).await.map_err(|e| text(&e))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
     let driver = tokio::spawn(connection);
-    let request = Request::get(path).header("host", host).body(Nothing).map_err(|e| text(&e))?;
+    let request =
+        Request::builder().method(method).uri(path).header("host", host).body(Nothing).map_err(|e| text(&e))?;
     let response = sender.send_request(request).await.map_err(|e| text(&e))?;
     let (head, mut body) = response.into_parts();
     let mut bytes = Vec::new();

@@ -19,7 +19,7 @@ mod user;
 pub use config::{ConfigArgs, ConfigSource, access_config, run_config};
 pub use error::CliError;
 pub use publish::{PubArgs, run_pub};
-pub use status::{StatusArgs, run_status};
+pub use status::{EvictArgs, StatusArgs, run_evict, run_status};
 pub use subscribe::{SubArgs, run_sub};
 pub use user::{UserArgs, run_user};
 

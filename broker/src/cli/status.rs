@@ -20,24 +20,55 @@ pub struct StatusArgs {
     source: ConfigSource,
 }
 
+/// Take a node out of the cluster that will not come back as it is
+///
+/// All nodes treat it as dead at once, until it is started again.
+#[derive(Args, Debug)]
+pub struct EvictArgs {
+    /// The node, as `hermod status` shows it
+    node: String,
+    /// The HTTP interface of another node, on this machine; without it, that of the configuration
+    #[arg(long, value_name = "HOST:PORT")]
+    api: Option<String>,
+    #[command(flatten)]
+    source: ConfigSource,
+}
+
+/// Runs `hermod evict`.
+///
+/// # Errors
+/// When the node can't be asked, or does not know the other one.
+pub fn run_evict(args: &EvictArgs) -> Result<(), CliError> {
+    let api = api(args.api.as_ref(), &args.source)?;
+    let path = format!("/cluster/evict?node={}", args.node);
+    runtime()?.block_on(http::post_json(&api, &path))?;
+    println!("node {} is treated as dead until it is started again", args.node);
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CliError::io("a runtime could not be started"))
+}
+
+fn api(named: Option<&String>, source: &ConfigSource) -> Result<String, CliError> {
+    if let Some(api) = named {
+        return Ok(api.clone());
+    }
+    let config = source.load()?.config.api_server;
+    let first = config.hosts.with_port(config.http_port).next();
+    first.map(|at| at.to_string()).ok_or_else(|| {
+        CliError::Usage("the configuration has no HTTP interface: name that of a node with --api".to_owned())
+    })
+}
+
 /// Runs `hermod status`; tells whether everything is healthy.
 ///
 /// # Errors
 /// When the node can't be asked.
 pub fn run_status(args: &StatusArgs) -> Result<bool, CliError> {
-    let api = match &args.api {
-        Some(api) => api.clone(),
-        None => {
-            let config = args.source.load()?.config.api_server;
-            let first = config.hosts.with_port(config.http_port).into_iter().next();
-            first.map(|at| at.to_string()).ok_or_else(|| {
-                CliError::Usage("the configuration has no HTTP interface: name that of a node with --api".to_owned())
-            })?
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(CliError::io("a runtime could not be started"))?;
-    let status = runtime.block_on(http::get_json(&api, "/cluster"))?;
+    let api = api(args.api.as_ref(), &args.source)?;
+    let status = runtime()?.block_on(http::get_json(&api, "/cluster"))?;
     if args.json {
         println!("{status:#}");
     } else {

@@ -127,7 +127,8 @@ impl Part {
         for control in &controls {
             tokio::spawn(Arc::clone(control).run(stop.clone()));
         }
-        let status = Arc::new(Status { env: cluster.env.clone(), cluster: gossip.clone(), controls });
+        let status =
+            Arc::new(Status { env: cluster.env.clone(), cluster: gossip.clone(), rpc: Arc::clone(&rpc), controls });
         Ok(Arc::new(Self { rpc, cluster: gossip, status, about: parking_lot::Mutex::default(), draining }))
     }
 

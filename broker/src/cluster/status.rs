@@ -2,24 +2,29 @@
 
 use super::control::Control;
 use super::facts::{self, About};
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use base_cluster::{Cluster, MemberState};
 use base_kv_api::balance::{Liveness, ReplicaView};
 use base_kv_balance::{Diagnosis, RangeHealth};
+use base_rpc::{Lane, Rpc};
 use base_types::NodeId;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use telemetry::Reason;
+use telemetry::{Reason, Samples, table};
+use tokio::time::Instant;
+use tracing::warn;
 
 /// What is asked.
 pub(crate) struct Status {
     pub(crate) env: String,
     pub(crate) cluster: Cluster,
+    pub(crate) rpc: Arc<Rpc>,
     pub(crate) controls: Vec<Arc<Control>>,
 }
 
@@ -27,6 +32,7 @@ pub(crate) struct Status {
 pub(crate) fn router(status: Arc<Status>) -> Router {
     Router::new()
         .route("/cluster", get(cluster))
+        .route("/cluster/evict", post(evict))
         .route("/stores", get(stores))
         .route("/store/landscape", get(landscape))
         .route("/store/ranges", get(ranges))
@@ -47,6 +53,42 @@ impl Status {
         all
     }
 
+    /// The figures of the cluster, for a scrape.
+    #[allow(clippy::cast_precision_loss, reason = "Prometheus knows only floats")]
+    pub(crate) fn read(&self, out: &mut Samples) {
+        let members = self.cluster.members().borrow().clone();
+        for state in ["alive", "suspect", "dead", "left"] {
+            let count = members.nodes.values().filter(|member| state_name(member.state).0 == state).count();
+            out.add(&table::CLUSTER_NODES, &[state], count as f64);
+        }
+        let packets = self.cluster.packets();
+        out.add(&table::CLUSTER_PACKETS, &["out"], packets.sent as f64);
+        out.add(&table::CLUSTER_PACKETS, &["in"], packets.taken as f64);
+        for (cause, count) in packets.refused {
+            out.add(&table::CLUSTER_REFUSED, &["udp", cause.name()], count as f64);
+        }
+        let calls = self.rpc.counters();
+        for (because, count) in calls.refused {
+            out.add(&table::CLUSTER_REFUSED, &["tcp", because.label()], count as f64);
+        }
+        for (lane, counters) in Lane::ALL.iter().zip(calls.lanes) {
+            let lane = match lane {
+                Lane::Raft => "raft",
+                Lane::Data => "data",
+                Lane::Bulk => "bulk",
+            };
+            for (direction, bytes, frames) in
+                [("in", counters.bytes_in, counters.frames_in), ("out", counters.bytes_out, counters.frames_out)]
+            {
+                out.add(&table::RPC_BYTES, &[lane, direction], bytes as f64);
+                out.add(&table::RPC_FRAMES, &[lane, direction], frames as f64);
+            }
+            for (cause, count) in [("busy", counters.busy), ("lost", counters.lost), ("unsent", counters.unsent)] {
+                out.add(&table::RPC_DROPPED, &[lane, cause], count as f64);
+            }
+        }
+    }
+
     /// What keeps this node from serving: it is alone where it should not be.
     pub(crate) fn keeps_from_serving(&self) -> Vec<Reason> {
         let problems = self.cluster.problems().into_iter();
@@ -62,12 +104,7 @@ impl Status {
     fn nodes(&self) -> Vec<Value> {
         let members = self.cluster.members().borrow().clone();
         let each = members.nodes.values().map(|member| {
-            let (state, since) = match member.state {
-                MemberState::Alive => ("alive", None),
-                MemberState::Suspect => ("suspect", None),
-                MemberState::Dead(since) => ("dead", Some(since)),
-                MemberState::Left(since) => ("left", Some(since)),
-            };
+            let (state, since) = state_name(member.state);
             let about = self.about(member.run.node);
             json!({
                 "id": member.run.node.to_string(),
@@ -113,6 +150,15 @@ impl Status {
     }
 }
 
+fn state_name(state: MemberState) -> (&'static str, Option<Instant>) {
+    match state {
+        MemberState::Alive => ("alive", None),
+        MemberState::Suspect => ("suspect", None),
+        MemberState::Dead(since) => ("dead", Some(since)),
+        MemberState::Left(since) => ("left", Some(since)),
+    }
+}
+
 fn range_json(range: &RangeHealth, diagnosis: &Diagnosis) -> Value {
     let members = |members: &std::collections::BTreeMap<base_kv_api::ReplicaId, NodeId>| -> Vec<Value> {
         let each = members.iter().map(|(replica, node)| {
@@ -153,6 +199,30 @@ async fn cluster(State(status): State<Arc<Status>>) -> Json<Value> {
         "tolerates": if unavailable { Value::Null } else { json!(tolerates) },
         "problems": problems,
     }))
+}
+
+/// Has all nodes treat one as dead, `?node=ID`, until it is started again.
+async fn evict(
+    State(status): State<Arc<Status>>,
+    Query(query): Query<HashMap<String, String>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refused) = telemetry::may_change(None, peer, &headers) {
+        return refused;
+    }
+    let text = query.get("node").map_or("", String::as_str);
+    let Ok(node) = u64::from_str_radix(text, 16) else {
+        let error = format!("{text:?} is no node id; `hermod status` shows them");
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    };
+    match status.cluster.evict(NodeId(node)).await {
+        Ok(()) => {
+            warn!(node = %NodeId(node), %peer, "a node was evicted by an operator");
+            Json(json!({ "evicted": text })).into_response()
+        }
+        Err(error) => (StatusCode::CONFLICT, Json(json!({ "error": error.to_string() }))).into_response(),
+    }
 }
 
 async fn stores(State(status): State<Arc<Status>>) -> Json<Value> {

@@ -123,7 +123,7 @@ async fn set_log_level(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(refused) = may_change(&state, peer, &headers) {
+    if let Err(refused) = may_change(state.token.as_ref(), peer, &headers) {
         return refused;
     }
     let Some(logs) = &state.logs else {
@@ -141,10 +141,14 @@ async fn set_log_level(
     }
 }
 
-/// With a token the token decides, from wherever: behind a proxy on this machine every client looks local.
+/// Whether a request may change something. With a token the token decides, from wherever: behind a proxy on this machine every client looks
+/// local.
+///
+/// # Errors
+/// With the response that is to be sent.
 #[allow(clippy::result_large_err, reason = "the error is the response that is sent")]
-fn may_change(state: &ApiState, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Response> {
-    match &state.token {
+pub fn may_change(token: Option<&Token>, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Response> {
+    match token {
         Some(token) => {
             let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
             match given {

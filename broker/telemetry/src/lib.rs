@@ -18,7 +18,7 @@ pub mod table;
 
 pub use counter::{Causes, Counter, Family, Level};
 pub use histogram::{Histogram, Histograms};
-pub use http::{ApiState, Readiness, Reason, Token, router, serve};
+pub use http::{ApiState, Readiness, Reason, Token, may_change, router, serve};
 pub use label::{Label, Layer, PacketKind, ProtocolVersion, Store};
 pub use logs::{LogConfig, LogError, LogFormat, LogHandle, init_logs};
 pub use metrics::{BuildInfo, Metrics, ShardMetrics};

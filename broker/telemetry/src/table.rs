@@ -208,6 +208,18 @@ metrics! {
             "How full that disk is: 0 below diskAlarmPercent, 1 from there on, 2 from diskRefusePercent on.";
         DISK_WRITABLE [], Gauge, "hermod_disk_writable", "1",
             "1 if the log takes writes; 0 after a failed write or while the disk is full.";
+        CLUSTER_NODES ["state"], Gauge, "hermod_cluster_nodes", "nodes",
+            "Nodes of the cluster as this one sees them, itself included, by state.";
+        CLUSTER_REFUSED ["transport", "cause"], Counter, "hermod_cluster_refused_total", "1",
+            "Packets (udp) and connections (tcp) on the cluster port that were refused, by cause.";
+        CLUSTER_PACKETS ["direction"], Counter, "hermod_cluster_packets_total", "packets",
+            "Gossip packets that were sent, and received and used.";
+        RPC_BYTES ["lane", "direction"], Counter, "hermod_rpc_bytes_total", "bytes",
+            "Bytes between this node and others.";
+        RPC_FRAMES ["lane", "direction"], Counter, "hermod_rpc_frames_total", "frames",
+            "Messages between this node and others.";
+        RPC_DROPPED ["lane", "cause"], Counter, "hermod_rpc_dropped_total", "messages",
+            "Messages to other nodes that were not delivered.";
         SHARDS [], Gauge, "hermod_shards", "threads",
             "Threads that connections live on.";
         READY [], Gauge, "hermod_ready", "1",
