@@ -109,7 +109,7 @@ impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
                     }
                     None => return,
                 },
-                Some(seeds) = resolutions.recv() => self.swim.on_resolved(seeds),
+                Some(seeds) = resolutions.recv() => self.swim.on_resolved(Instant::now(), seeds),
                 Ok(()) = facts.changed() => self.on_facts(),
                 Ok(()) = answers.changed() => {
                     for (node, answers) in &*answers.borrow_and_update() {
@@ -179,7 +179,10 @@ impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
         let now = Instant::now();
         let facts = self.exchange.facts();
         let facts = facts.borrow();
-        let joined = self.swim.joined(|node| facts.of(node).is_some(), now);
+        let members = Arc::clone(&self.shared.members.borrow());
+        let is_current =
+            |facts: &NodeFacts| members.get(facts.run().node).is_some_and(|member| member.run == facts.run());
+        let joined = self.swim.joined(|node| facts.of(node).is_some_and(is_current), now);
         self.shared.joined.send_if_modified(|before| {
             if *before != joined {
                 tracing::info!(?joined, "cluster");

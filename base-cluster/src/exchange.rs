@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -172,6 +172,7 @@ struct Peer {
     telling: bool,
     pinging: bool,
     failures: u32,
+    met: Instant,
 }
 
 /// Keeps the facts of the nodes in line until the members' sender is gone.
@@ -226,24 +227,24 @@ impl<L: Links + ?Sized> Task<L> {
 
     fn on_members(&mut self) {
         let members = Arc::clone(&self.members.borrow_and_update());
-        let gone: Vec<_> = self
-            .peers
-            .values()
-            .map(|peer| peer.run)
-            .filter(|run| !members.live_peers().any(|member| member.run == *run))
-            .collect();
+        // Who is out himself leaves the others alone.
+        let am_live = members.get(members.me).is_some_and(|me| me.state.is_live());
+        let live: BTreeSet<_> = members.live_peers().map(|member| member.run).filter(|_| am_live).collect();
+        let gone: Vec<_> = self.peers.values().map(|peer| peer.run).filter(|run| !live.contains(run)).collect();
         for run in gone {
             self.peers.remove(&run.node);
             self.exchange.answers.send_if_modified(|answers| answers.remove(&run.node).is_some());
             self.exchange.called_by.lock().remove(&run.node);
         }
-        for member in members.live_peers() {
-            let run = member.run;
+        for run in live {
             if self.peers.contains_key(&run.node) {
                 continue;
             }
             self.exchange.book.lock().remember(run);
-            self.peers.insert(run.node, Peer { run, has: None, telling: false, pinging: false, failures: 0 });
+            self.peers.insert(
+                run.node,
+                Peer { run, has: None, telling: false, pinging: false, failures: 0, met: Instant::now() },
+            );
             self.tell(run.node);
             self.compare(run.node);
             self.ping(run.node);
@@ -342,9 +343,11 @@ impl<L: Links + ?Sized> Task<L> {
                 let Some(peer) = self.peers.get_mut(&run.node).filter(|peer| peer.run == run) else { return };
                 peer.pinging = false;
                 peer.failures = if answer.is_some() { 0 } else { peer.failures.saturating_add(1) };
+                let is_first = !self.exchange.answers.borrow().contains_key(&run.node);
                 let answers = match answer {
                     Some(_) => true,
-                    None if peer.failures >= FAILURES => false,
+                    // Who has never answered is given up sooner: it may be an address that leads nowhere.
+                    None if peer.failures >= FAILURES || is_first && peer.met.elapsed() >= PING_DEADLINE => false,
                     None => return,
                 };
                 self.exchange.answers.send_if_modified(|all| all.insert(run.node, answers) != Some(answers));

@@ -358,3 +358,6 @@ impl Delta {
         get_list(r, OWNERS, Self::get)
     }
 }
+
+#[cfg(test)]
+mod facts_test;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// For five seconds no other seed has answered, and no other node is known.
+    /// For almost five seconds no other node has been alive as far as this one knows, though there are seeds.
     NoSeed {
         /// Each seed, and why not.
         tried: Vec<(String, String)>,

@@ -39,8 +39,9 @@ impl Seeds {
         Self { places: unresolved.collect(), looking_since: now, tokens: 0 }
     }
 
-    /// Takes over what the names stand for now. What is known of an address that stays is kept.
-    pub(crate) fn resolved(&mut self, seeds: Vec<Resolved>) {
+    /// Takes over what the names stand for now. What is known of an address that stays is kept. True: there are new ones.
+    pub(crate) fn resolved(&mut self, seeds: Vec<Resolved>) -> bool {
+        let tokens = self.tokens;
         let mut before = std::mem::take(&mut self.places);
         for seed in seeds {
             let addresses = match seed.addresses {
@@ -73,6 +74,7 @@ impl Seeds {
                 self.places.push(Place { me, ..place });
             }
         }
+        self.tokens > tokens
     }
 
     pub(crate) fn answered(&mut self, token: u32, node: NodeId) {

@@ -107,7 +107,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Nodes that are down and asked each time.
 const DOWN_ASKED: usize = 3;
-const PROBLEM_AFTER: Duration = Duration::from_secs(5);
+const PROBLEM_AFTER: Duration = Duration::from_millis(4500);
 const UNHEARD_AFTER: Duration = Duration::from_secs(3);
 /// This late, and the process was stopped or starved; the others get their time anew.
 const LATE: Duration = Duration::from_secs(1);
@@ -120,8 +120,8 @@ fn config() -> foca::Config {
         Some(PeriodicParams { frequency, num_members: NonZeroUsize::MIN.saturating_add(members - 1) })
     };
     foca::Config {
-        probe_period: Duration::from_millis(500),
-        probe_rtt: Duration::from_millis(200),
+        probe_period: Duration::from_millis(400),
+        probe_rtt: Duration::from_millis(160),
         num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
         max_transmissions: NonZeroU8::MIN.saturating_add(9),
         suspect_to_down_after: Duration::from_millis(1800),
@@ -491,8 +491,10 @@ impl Swim {
     }
 
     /// What the names of the seeds stand for now.
-    pub(crate) fn on_resolved(&mut self, seeds: Vec<Resolved>) {
-        self.seeds.resolved(seeds);
+    pub(crate) fn on_resolved(&mut self, now: Instant, seeds: Vec<Resolved>) {
+        if self.seeds.resolved(seeds) {
+            self.kick = self.kick.min(now);
+        }
     }
 
     /// Nodes that others tell of, and that gossip, which tells of the living only, has not named for long enough: they are dead.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::member::{Member, MemberState};
 use crate::options::Secret;
-use base_rpc::{CallError, CallFuture, Handler, Lane, MemHub, MemMesh, Mesh};
+use base_rpc::{CallError, CallFuture, Handler, Lane, Listen, MemHub, MemMesh, Mesh, Rpc, RpcConfig, Security};
 use base_types::Incarnation;
 use std::collections::BTreeSet;
 use std::io;
@@ -41,9 +41,9 @@ struct MemLinks {
 }
 
 /// A node and how the test looks at it.
-struct Node {
+struct Node<L = MemLinks> {
     cluster: Cluster,
-    links: Arc<MemLinks>,
+    links: Arc<L>,
 }
 
 fn at(node: u64) -> SocketAddr {
@@ -105,7 +105,7 @@ impl World {
     }
 }
 
-impl Node {
+impl<L> Node<L> {
     async fn until(&self, seconds: u64, what: &str, is_so: impl Fn(&Self) -> bool) -> Duration {
         let start = Instant::now();
         while !is_so(self) {
@@ -378,16 +378,17 @@ async fn five_nodes_join_though_the_first_seed_is_dead() {
 
 #[tokio::test]
 async fn nodes_on_real_sockets_meet_and_miss_each_other() {
-    let world = World::default();
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<Node<Rpc>> = Vec::new();
     let mut seeds = Vec::new();
     for node in 1..=3 {
+        // One number for UDP and TCP.
         let socket = base_rpc::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        seeds.push(format!("localhost:{}", socket.local_addr().unwrap().port()));
-        let me = run(node, 1);
-        let links = Arc::new(MemLinks { world: world.clone(), mesh: world.0.hub.enter(me), peers: Mutex::default() });
+        let addr = socket.local_addr().unwrap();
+        let security = Security::Secret(base_rpc::Secret::new("s3cret"));
+        let links = Rpc::start(RpcConfig::new(run(node, 1), "test", Listen::Bind(addr), security)).await.unwrap();
+        seeds.push(format!("localhost:{}", addr.port()));
         let options = ClusterOptions {
-            me,
+            me: run(node, 1),
             env: "test".into(),
             advertise: None,
             seeds: seeds.clone(),
@@ -403,9 +404,13 @@ async fn nodes_on_real_sockets_meet_and_miss_each_other() {
     }
     nodes[1].until(10, "joined", |node| *node.cluster.joined().borrow() == Joined::Majority).await;
     assert_eq!(*nodes[0].cluster.joined().borrow(), Joined::Alone, "its only seed is itself, under a name");
-    nodes[0].cluster.publish("k", "v").unwrap();
-    nodes[2].until(2, "the fact", |node| node.fact(1, "k").is_some()).await;
-    nodes.remove(0);
+    nodes[0].cluster.publish("k", vec![7; 1 << 20]).unwrap();
+    let time = nodes[2].until(2, "the fact", |node| node.fact(1, "k").is_some()).await;
+    println!("a fact of 1 MiB after {time:?}");
+    let can =
+        |node: &Node<Rpc>| [1, 3].iter().all(|peer| node.member(*peer).is_some_and(|peer| peer.rpc == Some(true)));
+    nodes[1].until(5, "calls go", can).await;
+    nodes.remove(0).links.shutdown().await;
     let time = nodes[0].until(5, "dead", |node| matches!(node.state(1), Some(MemberState::Dead(_)))).await;
     println!("dead after {time:?}");
     nodes[1].cluster.leave().await;

@@ -96,7 +96,7 @@ impl Sim {
             .iter()
             .zip(names)
             .map(|(seed, name)| Resolved { name, addresses: Ok(vec![(at(*seed), *seed == node)]) });
-        swim.on_resolved(resolved.collect());
+        swim.on_resolved(self.now, resolved.collect());
         self.nodes.insert(node, swim);
     }
 
@@ -520,7 +520,10 @@ fn a_second_process_with_the_data_of_a_running_node_stays_out_and_says_why() {
         salt: 2,
     };
     let mut swim = Swim::new(&options, sim.now);
-    swim.on_resolved(vec![Resolved { name: "seed".into(), addresses: Ok(vec![(at(2), false), (at(1), false)]) }]);
+    swim.on_resolved(
+        sim.now,
+        vec![Resolved { name: "seed".into(), addresses: Ok(vec![(at(2), false), (at(1), false)]) }],
+    );
     sim.nodes.insert(4, swim);
     sim.run(Duration::from_secs(10));
     assert_eq!(sim.nodes[&4].problems(sim.now)[0], Problem::Twin { from: at(1) });
@@ -648,7 +651,7 @@ fn a_node_that_advertises_a_wrong_address_is_told_within_five_seconds() {
     };
     let mut swim = Swim::new(&options, sim.now);
     let addresses = Ok(vec![(at(1), false)]);
-    swim.on_resolved(vec![Resolved { name: "seed".into(), addresses }]);
+    swim.on_resolved(sim.now, vec![Resolved { name: "seed".into(), addresses }]);
     sim.nodes.insert(3, swim);
     sim.run(Duration::from_millis(4500));
     let problems = sim.nodes[&3].problems(sim.now);
