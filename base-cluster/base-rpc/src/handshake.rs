@@ -5,9 +5,11 @@ use crate::net::TcpStream;
 use crate::noise::{self, Noise};
 use crate::refusal::Refusal;
 use crate::wire::Wire;
+use arc_swap::ArcSwap;
 use base_types::NodeIncarnation;
 use bytes::BytesMut;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -25,8 +27,7 @@ pub(crate) struct Proven {
 pub(crate) struct Passport {
     pub(crate) me: NodeIncarnation,
     pub(crate) env: String,
-    security: Security,
-    mode: Mode,
+    security: ArcSwap<Security>,
 }
 
 /// No message of a handshake is longer; so much memory one can hold who has proven nothing.
@@ -36,24 +37,26 @@ const LINGER: Duration = Duration::from_millis(200);
 
 impl Passport {
     pub(crate) fn new(config: &RpcConfig) -> Self {
-        let mode = match config.security {
-            Security::Plain => Mode::Plain,
-            Security::Secret(_) => Mode::Secret,
-            Security::Tls(_) => Mode::Tls,
-        };
-        Self { me: config.me, env: config.env.clone(), security: config.security.clone(), mode }
+        Self { me: config.me, env: config.env.clone(), security: ArcSwap::from_pointee(config.security.clone()) }
+    }
+
+    /// From now on new connections are proven that way.
+    pub(crate) fn set_security(&self, security: Security) {
+        self.security.store(Arc::new(security));
     }
 
     /// Connects to `addr` and proves both sides. No deadline of its own. The first frame, a ping with id 0, is sent already.
     pub(crate) async fn call(&self, addr: SocketAddr, hello: &Hello) -> Result<Proven, Refusal> {
         let mut tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
-        let (hello, preface) = (hello.encode(), Preface::ok(self.mode));
+        let security = self.security.load_full();
+        let mode = mode(&security);
+        let (hello, preface) = (hello.encode(), Preface::ok(mode));
         let (mut wire, mut noise, answer);
-        match &self.security {
+        match &*security {
             Security::Plain => {
                 tcp.write_all(&[&preface[..], &message(&hello)].concat()).await?;
-                Preface::check(read_preface(&mut tcp).await?, self.mode)?;
+                Preface::check(read_preface(&mut tcp).await?, mode)?;
                 answer = read_message(&mut tcp).await?;
                 (wire, noise) = (Wire::Tcp(tcp), None);
             }
@@ -61,13 +64,13 @@ impl Passport {
                 let mut shake = noise::Handshake::caller(secret, &preface).map_err(|_| Refusal::Secret)?;
                 let first = shake.write(&hello).map_err(|_| Refusal::Secret)?;
                 tcp.write_all(&[&preface[..], &message(&first)].concat()).await?;
-                Preface::check(read_preface(&mut tcp).await?, self.mode)?;
+                Preface::check(read_preface(&mut tcp).await?, mode)?;
                 answer = shake.read(&read_message(&mut tcp).await?).map_err(|_| Refusal::Secret)?;
                 (wire, noise) = (Wire::Tcp(tcp), Some(shake.finish().map_err(|_| Refusal::Secret)?));
             }
             Security::Tls(tls) => {
                 tcp.write_all(&preface).await?;
-                Preface::check(read_preface(&mut tcp).await?, self.mode)?;
+                Preface::check(read_preface(&mut tcp).await?, mode)?;
                 let stream = TlsConnector::from(tls.client.clone()).connect(tls.name.clone(), tcp);
                 let mut stream = Box::pin(stream).await.map_err(certificate)?;
                 stream.write_all(&message(&hello)).await?;
@@ -113,11 +116,13 @@ impl Passport {
         admit: impl Fn(&Hello) -> Result<(), Refusal>,
     ) -> Result<(Proven, Hello), Refusal> {
         tcp.set_nodelay(true)?;
-        if let Err(refusal) = Preface::check(read_preface(&mut tcp).await?, self.mode) {
-            return Err(self.turn_away(tcp, refusal).await);
+        let security = self.security.load_full();
+        let mode = mode(&security);
+        if let Err(refusal) = Preface::check(read_preface(&mut tcp).await?, mode) {
+            return Err(turn_away(tcp, mode, refusal).await);
         }
-        let preface = Preface::ok(self.mode);
-        match &self.security {
+        let preface = Preface::ok(mode);
+        match &*security {
             Security::Plain => {
                 let hello = read_message(&mut tcp).await?;
                 let (hello, welcome) = self.judge(&hello, admit);
@@ -128,7 +133,7 @@ impl Passport {
             Security::Secret(secret) => {
                 let first = read_message(&mut tcp).await?;
                 let Ok((mut shake, hello)) = noise::Handshake::called(secret, &preface, &first) else {
-                    return Err(self.turn_away(tcp, Refusal::Secret).await);
+                    return Err(turn_away(tcp, mode, Refusal::Secret).await);
                 };
                 let (hello, welcome) = self.judge(&hello, admit);
                 let second = shake.write(&welcome.encode()).map_err(|_| Refusal::Secret)?;
@@ -167,18 +172,26 @@ impl Passport {
         let verdict = judged.as_ref().map_or_else(Verdict::from, |_| Verdict::Ok);
         (judged, Welcome { verdict, env: self.env.clone(), run: self.me })
     }
+}
 
-    /// Tells a caller that he does not fit, and gives him a moment to read it.
-    async fn turn_away(&self, mut tcp: TcpStream, refusal: Refusal) -> Refusal {
-        let farewell = async {
-            tcp.write_all(&Preface::refuse(self.mode, &refusal)).await?;
-            tcp.shutdown().await?;
-            let mut rest = [0; MESSAGE];
-            while tcp.read(&mut rest).await? > 0 {}
-            std::io::Result::Ok(())
-        };
-        let _ = tokio::time::timeout(LINGER, farewell).await;
-        refusal
+/// Tells a caller that he does not fit, and gives him a moment to read it.
+async fn turn_away(mut tcp: TcpStream, mode: Mode, refusal: Refusal) -> Refusal {
+    let farewell = async {
+        tcp.write_all(&Preface::refuse(mode, &refusal)).await?;
+        tcp.shutdown().await?;
+        let mut rest = [0; MESSAGE];
+        while tcp.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LINGER, farewell).await;
+    refusal
+}
+
+fn mode(security: &Security) -> Mode {
+    match security {
+        Security::Plain => Mode::Plain,
+        Security::Secret(_) => Mode::Secret,
+        Security::Tls(_) => Mode::Tls,
     }
 }
 

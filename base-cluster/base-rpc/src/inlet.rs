@@ -9,6 +9,7 @@ use crate::pump::{End, Moved, Pump, Side, pong};
 use crate::queue::{Limit, Queue};
 use crate::refusal::Refusal;
 use crate::rpc::Shared;
+use crate::stats::Stats;
 use arc_swap::ArcSwap;
 use base_types::{Incarnation, NodeId, NodeIncarnation};
 use bytes::Bytes;
@@ -207,7 +208,8 @@ async fn serve(shared: Arc<Shared>, proven: Proven, hello: Hello, addr: SocketAd
     };
     shared.heard_from(hello.run);
     let limit = Limit { messages: shared.bounds.pending, bytes: shared.bounds.queue_bytes(hello.lane) };
-    let answers = Arc::new(Answers { queue: Mutex::default(), limit, lane: hello.lane, max_body: shared.bounds.body });
+    let (queue, stats) = (Mutex::default(), Arc::clone(&shared.stats));
+    let answers = Arc::new(Answers { queue, limit, lane: hello.lane, max_body: shared.bounds.body, stats });
     let side = Called {
         from: hello.run,
         connection: (!hello.single).then_some(hello.connection),
@@ -245,11 +247,11 @@ struct Answers {
     limit: Limit,
     lane: Lane,
     max_body: usize,
+    stats: Arc<Stats>,
 }
 
 struct Answer {
     answers: Arc<Answers>,
-    shared: Arc<Shared>,
     id: u32,
 }
 
@@ -270,7 +272,7 @@ impl FnOnceBytes for Answer {
             Ok(None) => {}
             // He who asked does not read: to him it looks like a lost reply.
             Err(_) => {
-                self.shared.stats.lane(self.answers.lane).busy.fetch_add(1, Relaxed);
+                self.answers.stats.lane(self.answers.lane).busy.fetch_add(1, Relaxed);
             }
         }
     }
@@ -290,11 +292,7 @@ impl Side for Called {
             }
             let reply = match frame.kind {
                 Kind::OneWay => Reply::nobody(),
-                Kind::Request => Reply(Some(Box::new(Answer {
-                    answers: Arc::clone(&self.answers),
-                    shared: Arc::clone(&self.shared),
-                    id: frame.id,
-                }))),
+                Kind::Request => Reply(Some(Box::new(Answer { answers: Arc::clone(&self.answers), id: frame.id }))),
                 other => return Err(End::Protocol(format!("one who calls sent {other:?}"))),
             };
             self.shared.services.handle(frame.service, self.from, frame.body, reply);

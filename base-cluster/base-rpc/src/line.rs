@@ -389,6 +389,7 @@ async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>, lane: Lane, task: u64) 
         pings: 0,
         pinged: Some((0, Instant::now())),
         silent: 0,
+        answered: Vec::new(),
     };
     shared.stats.called.fetch_add(1, Relaxed);
     let pump = Pump::new(proven, side, lane, Arc::clone(&shared.stats), shared.bounds.body, shared.timing.ping);
@@ -412,6 +413,8 @@ struct Caller {
     pinged: Option<(u32, Instant)>,
     /// Ticks without any sign of life.
     silent: u32,
+    /// Empty but while replies are handed out.
+    answered: Vec<(oneshot::Sender<Outcome>, Outcome)>,
 }
 
 impl Caller {
@@ -423,7 +426,7 @@ impl Caller {
 impl Side for Caller {
     fn came(&mut self, frames: &mut Vec<Frame>, _: &mut VecDeque<Frame>) -> Result<(), End> {
         let line = self.peer.line(self.lane);
-        let Some(mut state) = line.as_task(self.task) else { return Err(End::Superseded) };
+        let mut state = line.as_task(self.task).ok_or(End::Superseded)?;
         for frame in frames.drain(..) {
             let outcome = match frame.kind {
                 Kind::Reply => Ok(frame.body),
@@ -436,15 +439,18 @@ impl Side for Caller {
                 }
                 other => return Err(End::Protocol(format!("a caller got {other:?}"))),
             };
-            if let Some(waiter) = state.pending.remove(&frame.id) {
-                let _ = waiter.send(outcome);
-            }
+            self.answered.extend(state.pending.remove(&frame.id).map(|waiter| (waiter, outcome)));
+        }
+        // Callers are woken without the lock that they need to go on.
+        drop(state);
+        for (waiter, outcome) in self.answered.drain(..) {
+            let _ = waiter.send(outcome);
         }
         Ok(())
     }
 
     fn take(&mut self, cx: &mut Context<'_>, out: &mut VecDeque<Frame>) -> Result<(), End> {
-        let Some(mut state) = self.line().as_task(self.task) else { return Err(End::Superseded) };
+        let mut state = self.line().as_task(self.task).ok_or(End::Superseded)?;
         state.queue.take(cx, out);
         Ok(())
     }

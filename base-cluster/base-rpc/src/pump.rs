@@ -184,9 +184,8 @@ impl<S: Side> Pump<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
         let into = if self.noise.is_some() { &mut self.sealed } else { &mut self.plain };
         if into.capacity() - into.len() < self.appetite / 2 {
-            // A frame that has begun gets room as it comes, not as it claims.
-            let missing = if self.noise.is_some() { 0 } else { Frame::missing(into).min(into.len()) };
-            into.reserve(missing.max(self.appetite));
+            let missing = if self.noise.is_some() { 0 } else { Frame::missing(into) };
+            into.reserve(room(missing, into.len(), self.appetite));
         }
         let room = into.capacity() - into.len();
         match pin!(self.wire.read_buf(into)).poll(cx) {
@@ -311,6 +310,11 @@ impl<S: Side> Pump<S> {
     }
 }
 
+/// A frame that has begun gets room as it comes, not as it claims.
+fn room(missing: usize, have: usize, appetite: usize) -> usize {
+    missing.min(have).max(appetite)
+}
+
 /// Answers a ping, and says whether the frame was one.
 pub(crate) fn pong(frame: &Frame, out: &mut VecDeque<Frame>) -> bool {
     if frame.kind != Kind::Ping {
@@ -318,4 +322,16 @@ pub(crate) fn pong(frame: &Frame, out: &mut VecDeque<Frame>) -> bool {
     }
     out.push_back(Frame { kind: Kind::Pong, service: Service(0), id: frame.id, body: Bytes::new() });
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_frame_claims_reserves_nothing_before_it_comes() {
+        assert_eq!(room(16 << 20, 14, LEAST), LEAST);
+        assert_eq!(room(16 << 20, 100_000, LEAST), 100_000);
+        assert_eq!(room(10, 1 << 20, LEAST), LEAST);
+    }
 }

@@ -1,4 +1,4 @@
-use crate::config::{Bounds, Listen, RpcConfig, Timing};
+use crate::config::{Bounds, Listen, RpcConfig, Security, Timing};
 use crate::handshake::Passport;
 use crate::hello::Hello;
 use crate::inlet::{self, Inlets, Services, Unproven};
@@ -214,6 +214,12 @@ impl Rpc {
         if let Some(peer) = known {
             peer.reset_lines(&self.shared, "the node is not known any more", true, None);
         }
+    }
+
+    /// Connections from now on are proven that way; those that stand stay. For certificates and secrets that are renewed: a secret in two
+    /// steps, first let in ([`crate::Secret::also`]) on all nodes, then used.
+    pub fn set_security(&self, security: Security) {
+        self.shared.passport.set_security(security);
     }
 
     /// Calls whoever answers at `addr`, over a connection of its own, and tells who that was: for nodes of which only the address is known.

@@ -5,7 +5,7 @@
 mod common;
 
 use base_rpc::net::TcpStream;
-use base_rpc::{AddrCallError, CallError, Lane, Mesh, Reach, RefusedBecause, Rpc, Security, Service, Timing};
+use base_rpc::{AddrCallError, CallError, Lane, Mesh, Reach, RefusedBecause, Rpc, Secret, Security, Service, Timing};
 use bytes::Bytes;
 use common::{A, Authority, B, SOON, config, echo, eventually, pair, run, secret, start, tls};
 use proptest::prelude::*;
@@ -38,6 +38,23 @@ async fn refused(a: &Rpc, b: &Rpc, because: RefusedBecause, says: &str) {
 async fn another_secret_is_refused_by_name() {
     let (a, b) = (start(run(A, 1), secret("one")).await, start(run(B, 1), secret("two")).await);
     refused(&a, &b, RefusedBecause::Secret, "another secret").await;
+}
+
+#[tokio::test]
+async fn a_secret_is_changed_while_the_cluster_runs() {
+    let both = Security::Secret(Secret::new("new").also("old"));
+    let (a, b) = pair(secret("old")).await;
+    echo(&*b);
+    b.set_security(both.clone());
+    let call = || a.call_addr(b.local_addr(), Lane::Data, Service::ADMIN, "x".into(), SOON);
+    assert!(call().await.is_ok(), "the old one is let in");
+    a.set_security(both);
+    assert!(call().await.is_ok(), "and the new one");
+    b.set_security(secret("new"));
+    assert!(call().await.is_ok());
+    a.set_security(secret("old"));
+    assert!(matches!(call().await, Err(AddrCallError::Unreachable { .. })), "no longer");
+    assert_eq!(a.call(B, Lane::Raft, Service::ADMIN, "x".into(), SOON).await, Ok("x".into()), "what stands stays");
 }
 
 #[tokio::test]
