@@ -183,6 +183,8 @@ pub struct Load {
     phase: Phase,
     epoch: Instant,
     isolated: Vec<usize>,
+    /// Something was done to the cluster that is not over, or was not a moment ago.
+    restless: bool,
     last_fault: Option<Instant>,
 }
 
@@ -222,6 +224,7 @@ impl Load {
             phase: Phase::SetUp,
             epoch: Instant::now(),
             isolated: Vec::new(),
+            restless: false,
             last_fault: None,
         };
         for id in 0..cast.publishers {
@@ -329,8 +332,13 @@ impl Load {
 
     /// Something is being done to the cluster.
     pub fn fault(&mut self) {
-        self.last_fault = Some(Instant::now());
+        (self.restless, self.last_fault) = (true, Some(Instant::now()));
         self.checker.see(self.now(), Seen::Fault);
+    }
+
+    /// The cluster is whole again: from now on clients expect to be treated as usual.
+    pub fn calm(&mut self) {
+        (self.restless, self.last_fault) = (false, Some(Instant::now()));
     }
 
     /// From now on these nodes see no majority; an empty list: all do again.
@@ -476,11 +484,12 @@ impl Load {
             phase,
             epoch,
             isolated,
+            restless,
             last_fault,
             addresses,
             ..
         } = self;
-        let calm = last_fault.is_none_or(|at| at.elapsed() > CALM);
+        let calm = !*restless && last_fault.is_none_or(|at| at.elapsed() > CALM);
         let result = swarm.turn(Duration::from_millis(2), |at, event, out| {
             let (link, now) = (&mut came[at], epoch.elapsed().as_nanos() as u64);
             let mut io = Io {
@@ -569,7 +578,7 @@ impl Load {
             node: link.node,
             nodes,
             isolated: self.isolated.contains(&link.node),
-            calm: self.last_fault.is_none_or(|at| at.elapsed() > CALM),
+            calm: !self.restless && self.last_fault.is_none_or(|at| at.elapsed() > CALM),
             out: if online { self.swarm.out(at) } else { &mut nowhere },
             wish: Wish::Nothing,
             checker: &mut self.checker,

@@ -496,7 +496,10 @@ impl Stage<'_, '_> {
             None => Ok(cluster.ailment().is_none()),
         })?;
         match time {
-            Some(_) => self.run.healed = Some(self.run.healed.unwrap_or_default().max(start.elapsed())),
+            Some(_) => {
+                load.calm();
+                self.run.healed = Some(self.run.healed.unwrap_or_default().max(start.elapsed()));
+            }
             None => {
                 let ailment = self.cluster.ailment().unwrap_or_default();
                 load.stuck(format!("it is not whole within {WHOLE:?}: {ailment}"));

@@ -122,7 +122,10 @@ impl Actor for Fighter {
                 }
                 let over = decided && alive == 1 && io.at > since + millis(50);
                 if over || io.at > since + if decided { BOUND } else { PATIENCE } {
-                    io.see(Event::Owners { client: shared.id, alive });
+                    // Whose node has just died has none.
+                    if alive > 0 || io.calm {
+                        io.see(Event::Owners { client: shared.id, alive });
+                    }
                     let breaks = io.random.below(3) == 0;
                     shared.round = Round::Pause(io.at + millis(100 + io.random.below(200)));
                     if breaks && io.online {
