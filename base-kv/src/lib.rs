@@ -14,14 +14,20 @@
 //!
 //! No type of openraft or RocksDB is part of a public signature. Read [`Host`], then `range/proposer.rs` and `raft/log_writer.rs`.
 
+#[cfg(test)]
+mod cluster_test;
 mod config;
 mod engine;
 mod home;
 mod host;
 #[cfg(test)]
 mod host_test;
+mod off_thread;
 mod raft;
+mod random;
 mod range;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod space;
 mod stats;
 

@@ -16,7 +16,7 @@ pub(crate) enum Probe {
     /// The file system of this directory.
     Disk(PathBuf),
     /// What a test says.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Said(std::sync::Arc<AtomicU64>),
 }
 
@@ -62,7 +62,7 @@ impl Space {
                 // A file system that can't tell is not called full for it.
                 Err(_) => u64::MAX,
             },
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Probe::Said(free) => free.load(Ordering::Relaxed),
         };
         self.free.store(free, Ordering::Relaxed);

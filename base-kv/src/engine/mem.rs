@@ -16,12 +16,17 @@ pub(crate) struct MemEngine {
 #[derive(Default)]
 struct State {
     now: Arc<MemSpace>,
-    durable: Arc<MemSpace>,
+    /// What takes back the batches that are not durable, the oldest first.
+    undo: Vec<Undo>,
     /// Writes until the engine breaks.
     writes_left: Option<u64>,
     writes: u64,
     full: bool,
+    lies: bool,
 }
+
+/// What was there before a batch, in the order in which it was overwritten.
+type Undo = Vec<(Bytes, Option<Bytes>)>;
 
 impl MemEngine {
     /// The disk has no space, or has some again.
@@ -31,9 +36,34 @@ impl MemEngine {
 
     /// The power is cut: what was not synced is gone, and what broke works again.
     pub(crate) fn crash(&self) {
+        self.crash_keeping(|_| 0);
+    }
+
+    /// As [`MemEngine::crash`], but of the batches that were not synced the first few may be there all the same: `keep` is told how many
+    /// there are.
+    pub(crate) fn crash_keeping(&self, keep: impl FnOnce(usize) -> usize) {
         let mut state = self.state.lock();
-        state.now = Arc::clone(&state.durable);
+        let kept = keep(state.undo.len()).min(state.undo.len());
+        let lost = state.undo.split_off(kept);
+        state.undo.clear();
         state.writes_left = None;
+        let now = Arc::make_mut(&mut state.now);
+        for (key, value) in lost.into_iter().rev().flat_map(|batch| batch.into_iter().rev()) {
+            match value {
+                Some(value) => now.put(&key, &value),
+                None => now.delete(&key),
+            }
+        }
+    }
+
+    /// From now on, what is synced may be lost in a crash like anything else: a disk that lies.
+    pub(crate) fn lie(&self) {
+        self.state.lock().lies = true;
+    }
+
+    /// What broke works again, and nothing is lost.
+    pub(crate) fn mend(&self) {
+        self.state.lock().writes_left = None;
     }
 
     /// After `writes` more batches and flushes all fail, without an effect.
@@ -60,19 +90,41 @@ impl State {
     }
 }
 
-struct Filling<'a>(&'a mut MemSpace);
+struct Filling<'a> {
+    space: &'a mut MemSpace,
+    /// None when nothing will have to be taken back.
+    undo: Option<Undo>,
+}
+
+impl Filling<'_> {
+    fn remember(&mut self, key: &[u8]) {
+        if let Some(undo) = &mut self.undo {
+            let before = self.space.get(key).ok().flatten();
+            undo.push((Bytes::copy_from_slice(key), before));
+        }
+    }
+}
 
 impl Batch for Filling<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.0.put(key, value);
+        self.remember(key);
+        self.space.put(key, value);
     }
 
     fn delete(&mut self, key: &[u8]) {
-        self.0.delete(key);
+        self.remember(key);
+        self.space.delete(key);
     }
 
     fn delete_range(&mut self, keys: Range<&[u8]>) {
-        self.0.delete_range(keys);
+        if let Some(undo) = &mut self.undo {
+            // The space in memory does not fail.
+            let _ = self.space.scan(keys.clone(), &mut |key, value| {
+                undo.push((Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value))));
+                Visit::More
+            });
+        }
+        self.space.delete_range(keys);
     }
 }
 
@@ -80,9 +132,13 @@ impl Engine for MemEngine {
     fn write(&self, sync: Sync, fill: &mut dyn FnMut(&mut dyn Batch)) -> Result<(), KvError> {
         let mut state = self.state.lock();
         state.count("write")?;
-        fill(&mut Filling(Arc::make_mut(&mut state.now)));
-        if sync == Sync::Now {
-            state.durable = Arc::clone(&state.now);
+        let durable = sync == Sync::Now && !state.lies;
+        let undo = (!durable).then(Undo::new);
+        let mut filling = Filling { space: Arc::make_mut(&mut state.now), undo };
+        fill(&mut filling);
+        match filling.undo {
+            Some(undo) => state.undo.push(undo),
+            None => state.undo.clear(),
         }
         Ok(())
     }
@@ -104,7 +160,9 @@ impl Engine for MemEngine {
     fn flush(&self) -> Result<(), KvError> {
         let mut state = self.state.lock();
         state.count("flush")?;
-        state.durable = Arc::clone(&state.now);
+        if !state.lies {
+            state.undo.clear();
+        }
         Ok(())
     }
 

@@ -1,12 +1,12 @@
 //! Where bytes stay: one trait, RocksDB and memory behind it, one suite for both.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 mod mem;
 mod rocks;
 #[cfg(test)]
 mod suite;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) use mem::MemEngine;
 pub(crate) use rocks::{LogTuning, RocksEngine, RocksOptions};
 

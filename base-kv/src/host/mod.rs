@@ -12,6 +12,7 @@ use crate::config::{Durability, KvConfig};
 use crate::engine::{Engine, LogTuning, RocksEngine, RocksOptions, Sync};
 use crate::home::{Home, OpenError};
 use crate::raft::{Change, Heartbeats, LogWriter, Meshed, RECORD, Slot, global_key, slot_key};
+use crate::random::random;
 use crate::range::{Client, Range, RangeSpec, Replica, Shared};
 use crate::space::{Probe, Space};
 use crate::stats::{HostStats, KvObserver};
@@ -263,7 +264,7 @@ impl Host {
         }
         self.inner.clients.lock().values().for_each(|client| client.close(WHY));
         let Shared { log, data, writer, .. } = self.inner.shared.clone();
-        let flushed = tokio::task::spawn_blocking(move || {
+        let flushed = crate::off_thread::off_thread(move || {
             writer.close();
             log.flush().and(data.flush())
         });
@@ -274,10 +275,6 @@ impl Host {
 
 fn refused(spec: RangeSpec, why: &'static str) -> OpenError {
     OpenError::Range { store: spec.store, range: spec.id, why }
-}
-
-fn random() -> Result<u64, KvError> {
-    getrandom::u64().map_err(|e| KvError { doing: "draw a random id", cause: e.to_string() })
 }
 
 /// Removes what was on its way when the process ended; what is being installed stays.

@@ -118,7 +118,7 @@ impl Inner {
     /// Removes what a retired replica left.
     pub(super) async fn forget(&self, slots: &mut Slots, counter: u64) -> Result<(), KvError> {
         let data = Arc::clone(&self.shared.data);
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = crate::off_thread::off_thread(move || {
             let span = data_slot_span(Slot(counter));
             data.write(Sync::Never, &mut |batch| batch.delete_range(&span.start..&span.end))?;
             // Nothing of it may come back once the record is gone.

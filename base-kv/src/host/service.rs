@@ -212,7 +212,7 @@ impl Inner {
         let before = place.take();
         let (slot, staging) = (replica.id.counter, self.shared.config.data_dir.join("staging"));
         let Chunk { vote, transfer, offset, last, bytes } = chunk;
-        let taken = tokio::task::spawn_blocking(move || {
+        let taken = crate::off_thread::off_thread(move || {
             let path = || staging.join(format!("{slot}-{transfer:016x}.incoming"));
             let incoming = Incoming::chunk(before, path, transfer, offset, &bytes)?;
             if last { incoming.finish().map(|whole| (None, Some(whole))) } else { Ok((Some(incoming), None)) }

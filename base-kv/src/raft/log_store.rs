@@ -227,6 +227,11 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        #[cfg(feature = "sim")]
+        if crate::sim::forgets_votes() {
+            self.log.state.lock().vote = Some(*vote);
+            return Ok(());
+        }
         let change = Change::Put(slot_key(self.log.slot, VOTE), vote_bytes(vote));
         self.log.writer.write(vec![change]).await.map_err(io_error)?;
         self.log.state.lock().vote = Some(*vote);
@@ -301,7 +306,7 @@ impl RaftLogStorage<Types> for LogStore {
         // What the log forgets the data must hold, on disk.
         if self.log.progress.flushed.load(Ordering::Acquire) < gone {
             let data = Arc::clone(&self.log.data);
-            tokio::task::spawn_blocking(move || data.flush()).await.map_err(io_error)?.map_err(io_error)?;
+            crate::off_thread::off_thread(move || data.flush()).await.map_err(io_error)?.map_err(io_error)?;
         }
         {
             let mut state = self.log.state.lock();

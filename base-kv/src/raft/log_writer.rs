@@ -5,10 +5,11 @@ use crate::engine::{Batch, Engine, NO_SPACE_WAIT, Sync, is_no_space};
 use crate::stats::KvObserver;
 use base_kv_api::KvError;
 use openraft::EntryPayload;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(feature = "sim"))]
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use std::time::Instant;
 /// window of bytes to each follower, and a replica waits for each vote and truncation.
 pub(crate) struct LogWriter {
     shared: Arc<Shared>,
+    #[cfg(not(feature = "sim"))]
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -51,7 +53,10 @@ struct Job {
 
 struct Shared {
     queue: Mutex<Queue>,
-    work: Condvar,
+    #[cfg(not(feature = "sim"))]
+    work: parking_lot::Condvar,
+    #[cfg(feature = "sim")]
+    work: tokio::sync::Notify,
     totals: Totals,
 }
 
@@ -74,12 +79,38 @@ pub(crate) struct Totals {
 const BATCH_BYTES: usize = 4 << 20;
 
 impl LogWriter {
+    #[cfg(not(feature = "sim"))]
     pub(crate) fn start(engine: Arc<dyn Engine>, sync: Sync, observer: Arc<dyn KvObserver>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), totals: Totals::default() });
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), work: parking_lot::Condvar::new(), totals: Totals::default() });
         let mine = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("kv-log".into()).spawn(move || run(&mine, &*engine, sync, &*observer))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The same as a task, with time that passes while the disk syncs.
+    #[cfg(feature = "sim")]
+    pub(crate) fn start(engine: Arc<dyn Engine>, sync: Sync, observer: Arc<dyn KvObserver>) -> std::io::Result<Self> {
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), work: tokio::sync::Notify::new(), totals: Totals::default() });
+        let mine = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut jobs = Vec::new();
+            loop {
+                let bytes = gather(&mut mine.queue.lock(), &mut jobs);
+                if jobs.is_empty() {
+                    if mine.queue.lock().closed {
+                        return;
+                    }
+                    mine.work.notified().await;
+                    continue;
+                }
+                tokio::time::sleep(crate::sim::sync_takes()).await;
+                write(&mine, &*engine, sync, &*observer, &mut jobs, bytes);
+            }
+        });
+        Ok(Self { shared })
     }
 
     /// Queues changes; `done` is called on the writer's thread, or here when the writer no longer works.
@@ -124,6 +155,7 @@ impl LogWriter {
     pub(crate) fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.work.notify_one();
+        #[cfg(not(feature = "sim"))]
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
@@ -138,11 +170,11 @@ impl Drop for LogWriter {
     }
 }
 
+#[cfg(not(feature = "sim"))]
 fn run(shared: &Shared, engine: &dyn Engine, sync: Sync, observer: &dyn KvObserver) {
     let mut jobs = Vec::new();
     loop {
-        let mut bytes = 0;
-        {
+        let bytes = {
             let mut queue = shared.queue.lock();
             while queue.jobs.is_empty() {
                 if queue.closed {
@@ -150,45 +182,64 @@ fn run(shared: &Shared, engine: &dyn Engine, sync: Sync, observer: &dyn KvObserv
                 }
                 shared.work.wait(&mut queue);
             }
-            while let Some(job) = queue.jobs.pop_front() {
-                bytes += job.bytes;
-                jobs.push(job);
-                if bytes >= BATCH_BYTES {
-                    break;
-                }
-            }
-        }
-        let started = Instant::now();
-        let mut entries = 0;
-        let result = loop {
-            let result = engine.write(sync, &mut |batch| {
-                entries = jobs.iter().flat_map(|job| &job.changes).map(|change| change.fill(batch)).sum();
-            });
-            match result {
-                Err(error) if is_no_space(&error) && !shared.queue.lock().closed => {
-                    tracing::error!("the log can't be written: the disk is full; waiting for space");
-                    std::thread::sleep(NO_SPACE_WAIT);
-                }
-                result => break result,
-            }
+            gather(&mut queue, &mut jobs)
         };
-        match &result {
-            Ok(()) => {
-                shared.totals.syncs.fetch_add(1, Ordering::Relaxed);
-                shared.totals.entries.fetch_add(entries, Ordering::Relaxed);
-                shared.totals.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-                observer.synced(started.elapsed(), entries, bytes as u64);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the log can't be written: all replicas of this node stop");
-                let mut queue = shared.queue.lock();
-                queue.failed = Some(error.clone());
-                jobs.extend(queue.jobs.drain(..));
-            }
+        write(shared, engine, sync, observer, &mut jobs, bytes);
+    }
+}
+
+/// Takes what goes into one batch; answers its bytes.
+fn gather(queue: &mut Queue, jobs: &mut Vec<Job>) -> usize {
+    let mut bytes = 0;
+    while let Some(job) = queue.jobs.pop_front() {
+        bytes += job.bytes;
+        jobs.push(job);
+        if bytes >= BATCH_BYTES {
+            break;
         }
-        for job in jobs.drain(..) {
-            (job.done)(result.clone());
+    }
+    bytes
+}
+
+/// Writes a batch and tells everybody.
+fn write(
+    shared: &Shared,
+    engine: &dyn Engine,
+    sync: Sync,
+    observer: &dyn KvObserver,
+    jobs: &mut Vec<Job>,
+    bytes: usize,
+) {
+    let started = Instant::now();
+    let mut entries = 0;
+    let result = loop {
+        let result = engine.write(sync, &mut |batch| {
+            entries = jobs.iter().flat_map(|job| &job.changes).map(|change| change.fill(batch)).sum();
+        });
+        match result {
+            Err(error) if is_no_space(&error) && !shared.queue.lock().closed => {
+                tracing::error!("the log can't be written: the disk is full; waiting for space");
+                std::thread::sleep(NO_SPACE_WAIT);
+            }
+            result => break result,
         }
+    };
+    match &result {
+        Ok(()) => {
+            shared.totals.syncs.fetch_add(1, Ordering::Relaxed);
+            shared.totals.entries.fetch_add(entries, Ordering::Relaxed);
+            shared.totals.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            observer.synced(started.elapsed(), entries, bytes as u64);
+        }
+        Err(error) => {
+            tracing::error!(%error, "the log can't be written: all replicas of this node stop");
+            let mut queue = shared.queue.lock();
+            queue.failed = Some(error.clone());
+            jobs.extend(queue.jobs.drain(..));
+        }
+    }
+    for job in jobs.drain(..) {
+        (job.done)(result.clone());
     }
 }
 

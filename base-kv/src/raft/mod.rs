@@ -49,7 +49,10 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = openraft::impls::Vote<Self::LeaderId>;
     type Payload = openraft::EntryPayload<Proposal, ReplicaId, Host>;
     type Entry = openraft::Entry<Self::LeaderId, Self::Payload>;
+    #[cfg(not(feature = "sim"))]
     type AsyncRuntime = openraft::impls::TokioRuntime;
+    #[cfg(feature = "sim")]
+    type AsyncRuntime = crate::sim::Seeded;
     type Responder<T>
         = Callback<T>
     where

@@ -132,7 +132,7 @@ impl Peer {
     async fn send_snapshot(&self, vote: &Vote, path: PathBuf, transfer: u64) -> Result<Vote, StreamingError<Types>> {
         let meshed = Arc::clone(self.meshed()?);
         let io = |error: std::io::Error| NetworkError::<Types>::from_string(format!("read a snapshot: {error}"));
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = crate::off_thread::off_thread(move || {
             let file = File::open(path)?;
             Ok((file.metadata()?.len(), file))
         });
@@ -140,7 +140,7 @@ impl Peer {
         let (length, mut file): (u64, File) = opened.await.map_err(joined)?.map_err(io)?;
         let mut offset = 0;
         loop {
-            let read = tokio::task::spawn_blocking(move || {
+            let read = crate::off_thread::off_thread(move || {
                 let mut chunk = Vec::with_capacity(SNAPSHOT_CHUNK);
                 Read::by_ref(&mut file).take(SNAPSHOT_CHUNK as u64).read_to_end(&mut chunk)?;
                 Ok((chunk, file))
@@ -237,10 +237,10 @@ impl RaftNetworkV2<Types> for Peer {
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let failed = |error: String| NetworkError::<Types>::from_string(format!("make a snapshot: {error}"));
-        let transfer = getrandom::u64().map_err(|error| failed(error.to_string()))?;
+        let transfer = crate::random::random().map_err(|error| failed(error.to_string()))?;
         let path = self.peers.staging.join(format!("{transfer:016x}.outgoing"));
         let file = Passing(path.clone());
-        let made = tokio::task::spawn_blocking(move || snapshot.snapshot.write_to(&path));
+        let made = crate::off_thread::off_thread(move || snapshot.snapshot.write_to(&path));
         made.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
         let sent = self.send_snapshot(&vote, file.0.clone(), transfer);
         tokio::select! {

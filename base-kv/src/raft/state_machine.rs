@@ -383,7 +383,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         loop {
             let machine = Arc::clone(&self.0.machine);
-            match tokio::task::spawn_blocking(move || machine.flush()).await.map_err(io_error)? {
+            match crate::off_thread::off_thread(move || machine.flush()).await.map_err(io_error)? {
                 Ok(applied) => return Ok(self.0.snapshot(applied)),
                 Err(error) if is_no_space(&error) => tokio::time::sleep(NO_SPACE_WAIT).await,
                 Err(error) => return Err(io_error(error)),
@@ -431,7 +431,7 @@ impl RaftStateMachine<Types> for StateMachine {
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, image: Image) -> Result<(), io::Error> {
         let marker = slot_key(self.machine.slot, INSTALLING);
         let machine = Arc::clone(&self.machine);
-        let staged = tokio::task::spawn_blocking(move || {
+        let staged = crate::off_thread::off_thread(move || {
             let path = machine.image_path();
             image.write_to(&path)?;
             read_image(&path, &mut |_, _| Ok(())).map(|_| ())
@@ -439,7 +439,7 @@ impl RaftStateMachine<Types> for StateMachine {
         staged.await.map_err(io_error)?.map_err(io_error)?;
         self.writer.write(vec![Change::Put(marker, Vec::new())]).await.map_err(io_error)?;
         let machine = Arc::clone(&self.machine);
-        let installed = tokio::task::spawn_blocking(move || {
+        let installed = crate::off_thread::off_thread(move || {
             machine.install()?;
             machine.load()?;
             let applied = machine.progress.applied.load(Ordering::Acquire);

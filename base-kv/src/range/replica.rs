@@ -130,6 +130,9 @@ fn raft_config(config: &KvConfig) -> openraft::Config {
         election_timeout_max: lease,
         enable_tick: false,
         enable_pre_vote: Some(true),
+        // A leader that starts anew has not applied all that it acknowledged, and does not know how much that was: only an election
+        // tells. openraft's default would let it go on.
+        enable_leader_restore: Some(false),
         // When to flush and purge is decided by bytes too, which openraft does not count: `Machine::purge_due`.
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
@@ -165,7 +168,7 @@ impl Replica {
         let machine = {
             let (log, data, progress) = (Arc::clone(&log), Arc::clone(&data), Arc::clone(&progress));
             let staging = staging.clone();
-            tokio::task::spawn_blocking(move || {
+            crate::off_thread::off_thread(move || {
                 Machine::open(slot, log, data, coproc, settle, progress, staging, limits)
             })
         };
@@ -174,7 +177,10 @@ impl Replica {
         let state_machine = StateMachine::new(Arc::clone(&machine), writer);
         let raft_config = raft_config(&config).validate().map_err(|e| failed("configure Raft")(e.to_string()))?;
         let network = Peers { range, from: id, mesh: meshed, staging };
-        let raft = Raft::new(id, Arc::new(raft_config), network, log_store, state_machine).await;
+        let raft = Raft::new(id, Arc::new(raft_config), network, log_store, state_machine);
+        #[cfg(feature = "sim")]
+        let raft = crate::sim::seeded(raft);
+        let raft = raft.await;
         let raft = raft.map_err(|e| failed("start Raft")(e.to_string()))?;
         let initialized = raft.is_initialized().await.map_err(|e| failed("start Raft")(e.to_string()))?;
         if fresh && !initialized {

@@ -1,0 +1,230 @@
+//! Hosts of one process that are a cluster: replication, forwarding, membership, and what happens when links and disks fail.
+
+mod harness;
+
+use harness::{Cluster, SOON, command, soon, until};
+use base_kv_api::balance::Command;
+use base_kv_api::{MutateError, RangeClient};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::{ExecuteError, Role};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_take_commands_anywhere_and_hold_the_same_in_the_end() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    for node in 0..3 {
+        soon(cluster.range(node).ready()).await;
+    }
+    let replies: Vec<_> =
+        (0..300).map(|n| (n, cluster.range(n as usize % 3).mutate(b"", command(n)))).collect();
+    for (n, reply) in replies {
+        assert_eq!(soon(reply).await, Ok(command(n)));
+    }
+    for node in 0..3 {
+        soon(cluster.range(node).linearize(b"")).await.unwrap();
+        let found = cluster.journal(node);
+        assert_eq!(found.len(), 300);
+        // Of each node in the order of its calls.
+        for from in 0..3 {
+            let of_one: Vec<u64> = found.iter().copied().filter(|n| n % 3 == from).collect();
+            assert!(of_one.is_sorted(), "{of_one:?}");
+        }
+    }
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_is_replaced_and_what_it_left_open_is_settled_once() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let leader = cluster.leader().await;
+    let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
+    soon(cluster.range(a).ready()).await;
+    let replies: Vec<_> = (0..200).map(|n| cluster.range(a).mutate(b"", command(n))).collect();
+    cluster.kill(leader).await;
+    let started = Instant::now();
+    for (reply, n) in replies.into_iter().zip(0..) {
+        assert_eq!(soon(reply).await, Ok(command(n)));
+    }
+    assert_eq!(soon(cluster.range(b).mutate(b"", command(1000))).await, Ok(command(1000)));
+    println!("after {:?} all is settled", started.elapsed());
+    let found = cluster.journal(b);
+    assert_eq!(found, (0..200).chain([1000]).collect::<Vec<_>>());
+    cluster.start(leader).await;
+    soon(cluster.range(leader).ready()).await;
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_joiner_gets_a_snapshot_and_a_wiped_node_another_name() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.bootstrap().await;
+    // Far beyond what the log keeps.
+    for round in 0..60 {
+        let replies: Vec<_> = (0..4).map(|n| cluster.range(0).mutate(b"", command(round * 4 + n))).collect();
+        for reply in replies {
+            soon(reply).await.unwrap();
+        }
+    }
+    until("the log is purged", || cluster.stats(0).is_some_and(|stats| stats.purged_index > 20)).await;
+    cluster.grow().await;
+    soon(cluster.range(1).ready()).await;
+    assert_eq!(cluster.journal(1), (0..240).collect::<Vec<_>>());
+    let before = cluster.range(2).replica_id().unwrap();
+    cluster.kill(2).await;
+    cluster.wipe(2);
+    cluster.start(2).await;
+    assert!(cluster.range(2).replica_id().is_none());
+    // The old one is taken out; then there is room for a new one on that node.
+    let leader = cluster.leader().await;
+    let view = cluster.view(leader);
+    let voters: BTreeSet<_> = view.voters.keys().copied().filter(|id| *id != before).collect();
+    cluster.execute(leader, Command::ChangeVoters { range: view.range, config: view.config, voters }).await.unwrap();
+    cluster.grow().await;
+    soon(cluster.range(2).ready()).await;
+    let after = cluster.range(2).replica_id().unwrap();
+    assert_ne!(before.store, after.store);
+    assert_eq!(cluster.journal(2), (0..240).collect::<Vec<_>>());
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_lose_power_at_once_and_lose_nothing_that_was_answered() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let mut answered = Vec::new();
+    for round in 0..5 {
+        for node in 0..3 {
+            soon(cluster.range(node).ready()).await;
+        }
+        let replies: Vec<_> = (0..90)
+            .map(|n| (round * 1000 + n, cluster.range(n as usize % 3).mutate(b"", command(round * 1000 + n))))
+            .collect();
+        for (n, reply) in replies {
+            assert_eq!(soon(reply).await, Ok(command(n)));
+            answered.push(n);
+        }
+        // These are cut off.
+        let cut_off: Vec<_> = (0..9).map(|n| cluster.range(n % 3).mutate(b"", command(900_000 + n as u64))).collect();
+        for node in 0..3 {
+            cluster.crash(node).await;
+        }
+        drop(cut_off);
+        for node in 0..3 {
+            cluster.start(node).await;
+        }
+        soon(cluster.range(0).ready()).await;
+        let found = cluster.journal(0);
+        let lost: Vec<_> = answered.iter().filter(|n| !found.contains(n)).collect();
+        assert!(lost.is_empty(), "{lost:?} lost of {} at {:?}", answered.len(), cluster.view(0));
+    }
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_majority_refuses_and_its_side_reads_nothing_as_fresh() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let old = cluster.leader().await;
+    soon(cluster.range(old).mutate(b"", command(1))).await.unwrap();
+    cluster.isolate(old);
+    let (a, b) = ((old + 1) % 3, (old + 2) % 3);
+    let lost = cluster.range(old).mutate(b"", command(2));
+    assert_eq!(soon(cluster.range(a).mutate(b"", command(3))).await, Ok(command(3)));
+    until("the old leader says that it does not lead", || {
+        cluster.view(old).role != Role::Leader || cluster.stats(old).is_some_and(|stats| stats.unready.is_some())
+    })
+    .await;
+    assert_eq!(soon(cluster.range(old).linearize(b"")).await, Err(MutateError::NoLeader));
+    assert_eq!(soon(cluster.range(b).mutate(b"", command(4))).await, Ok(command(4)));
+    cluster.hub.heal();
+    // It was sent, and nobody gave it up: it is settled now, once. Or it was given up, and may be there.
+    let lost = soon(lost).await;
+    soon(cluster.range(old).linearize(b"")).await.unwrap();
+    let found = cluster.journal(old);
+    assert_eq!(found[0], 1);
+    let twice = found.iter().filter(|n| **n == 2).count();
+    match lost {
+        Ok(_) => assert_eq!(twice, 1),
+        Err(error) => assert!(error == MutateError::Unknown && twice <= 1 || error == MutateError::NoLeader && twice == 0),
+    }
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_and_a_node_in_the_minority_gives_up_in_time() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let old = cluster.leader().await;
+    let started = Instant::now();
+    assert_eq!(soon(cluster.node(old).hand_over()).await, 0);
+    println!("handed over in {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(2));
+    let new = cluster.leader().await;
+    assert_ne!(old, new);
+    assert_eq!(soon(cluster.range(old).mutate(b"", command(1))).await, Ok(command(1)));
+    let lonely = (new + 1) % 3;
+    cluster.isolate(lonely);
+    let started = Instant::now();
+    let error = soon(cluster.range(lonely).mutate(b"", command(2))).await.unwrap_err();
+    assert!(matches!(error, MutateError::Unknown | MutateError::NoLeader), "{error}");
+    assert!(started.elapsed() < harness::DEADLINE + Duration::from_secs(2));
+    cluster.hub.heal();
+    assert_eq!(soon(cluster.range(lonely).mutate(b"", command(3))).await, Ok(command(3)));
+    let found = cluster.journal(lonely);
+    // What was given up is not applied after something newer.
+    let (three, two) = (found.iter().position(|n| *n == 3).unwrap(), found.iter().position(|n| *n == 2));
+    assert!(two.is_none_or(|two| two < three), "{found:?}");
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_for_another_membership_are_refused_and_removed_replicas_go() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let leader = cluster.leader().await;
+    let view = cluster.view(leader);
+    let other = (leader + 1) % 3;
+    let gone = *view.voters.iter().find(|(_, node)| node.0 == other as u64 + 1).unwrap().0;
+    let voters: BTreeSet<_> = view.voters.keys().copied().filter(|id| *id != gone).collect();
+    let stale = Command::ChangeVoters { range: view.range, config: view.config - 1, voters: voters.clone() };
+    let refused = cluster.execute(leader, stale).await;
+    assert!(matches!(refused, Err(ExecuteError::Changed { .. })), "{refused:?}");
+    let elsewhere = Command::ChangeVoters { range: view.range, config: view.config, voters: voters.clone() };
+    let refused = cluster.execute(other, elsewhere.clone()).await;
+    assert!(matches!(refused, Err(ExecuteError::NotLeader { .. })), "{refused:?}");
+    cluster.execute(leader, elsewhere).await.unwrap();
+    until("the removed replica is gone", || cluster.range(other).replica_id().is_none()).await;
+    assert!(cluster.node(other).replicas("inbox").is_empty());
+    assert_eq!(soon(cluster.range(leader).mutate(b"", command(1))).await, Ok(command(1)));
+    // Back, under another name.
+    cluster.grow().await;
+    soon(cluster.range(other).ready()).await;
+    assert_ne!(cluster.range(other).replica_id(), Some(gone));
+    assert_eq!(soon(cluster.range(other).mutate(b"", command(2))).await, Ok(command(2)));
+
+    // One that is away while it is removed learns of it later.
+    let leader = cluster.leader().await;
+    let away = (leader + 1) % 3;
+    let name = cluster.range(away).replica_id().unwrap();
+    cluster.kill(away).await;
+    let view = cluster.view(leader);
+    let voters: BTreeSet<_> = view.voters.keys().copied().filter(|id| *id != name).collect();
+    cluster.execute(leader, Command::ChangeVoters { range: view.range, config: view.config, voters }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    cluster.start(away).await;
+    let deadline = Instant::now() + SOON;
+    while cluster.range(away).replica_id().is_some() {
+        assert!(Instant::now() < deadline, "{:?}", cluster.node(away).replicas("inbox"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.shutdown().await;
+}

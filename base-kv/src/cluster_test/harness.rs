@@ -1,0 +1,250 @@
+use crate::engine::{Engine, MemEngine};
+use crate::host::Ground;
+use crate::space::{Probe, Space};
+use crate::stats::RangeStats;
+use crate::{ExecuteError, Host, KvConfig, Range, RangeSpec, Role};
+use base_kv_api::balance::{Command, ReplicaView};
+use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeClient, Visit};
+use base_rpc::MemHub;
+use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+pub(super) const SOON: Duration = Duration::from_secs(40);
+pub(super) const DEADLINE: Duration = Duration::from_secs(4);
+
+/// Keeps its commands in the order in which they came.
+struct Journal;
+
+impl Coproc for Journal {
+    fn mutate(&mut self, cx: &ApplyCx, command: &Bytes, space: &mut dyn KvSpace) -> Result<Bytes, KvError> {
+        let mut key = cx.index.to_be_bytes().to_vec();
+        key.extend_from_slice(&cx.position.to_be_bytes());
+        space.put(&key, command);
+        Ok(command.clone())
+    }
+
+    fn reset(&mut self, _: &dyn KvRead) -> Result<(), KvError> {
+        Ok(())
+    }
+}
+
+struct Disk {
+    log: Arc<MemEngine>,
+    data: Arc<MemEngine>,
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self { log: Arc::default(), data: Arc::default(), dir: tempfile::tempdir().unwrap() }
+    }
+}
+
+pub(super) struct Cluster {
+    pub(super) hub: MemHub,
+    disks: Vec<Disk>,
+    /// Disks of those that were killed, as they were when the killed process still could write.
+    up: Vec<Option<(Host, Range)>>,
+    runs: u64,
+}
+
+pub(super) fn command(n: u64) -> Bytes {
+    Bytes::copy_from_slice(&n.to_be_bytes())
+}
+
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, what).await.expect("within the deadline")
+}
+
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Cluster {
+    /// Nodes without a replica.
+    pub(super) async fn of(count: usize) -> Self {
+        let disks = (0..count).map(|_| Disk::new()).collect();
+        let up = (0..count).map(|_| None).collect();
+        let mut cluster = Self { hub: MemHub::default(), disks, up, runs: 0 };
+        for node in 0..count {
+            cluster.start(node).await;
+        }
+        cluster
+    }
+
+    pub(super) fn config(&self, node: usize) -> KvConfig {
+        let data_dir = self.disks[node].dir.path().to_owned();
+        KvConfig { data_dir, log_entries: 20, deadline: DEADLINE, ..KvConfig::default() }
+    }
+
+    pub(super) async fn start(&mut self, node: usize) {
+        self.runs += 1;
+        let run = NodeIncarnation { node: NodeId(node as u64 + 1), incarnation: Incarnation(self.runs) };
+        let mesh = Arc::new(self.hub.enter(run));
+        let disk = &self.disks[node];
+        let (log, data): (Arc<dyn Engine>, Arc<dyn Engine>) = (disk.log.clone(), disk.data.clone());
+        let space = Space::new(Probe::Said(Arc::new(AtomicU64::new(1 << 40))), 0);
+        let (clock, observer) = (Arc::new(SystemClock), Arc::new(()));
+        let ground = Ground { log, data, clock, observer, space, home: None, mesh: Some(mesh) };
+        let host = Host::over(self.config(node), run.node, ground).unwrap();
+        host.register(RangeSpec::whole("inbox"), Box::new(Journal)).unwrap();
+        host.start().await.unwrap();
+        let range = host.client(RangeSpec::whole("inbox"));
+        self.up[node] = Some((host, range));
+    }
+
+    /// The process ends; what it wrote stays.
+    pub(super) async fn kill(&mut self, node: usize) {
+        self.hub.leave(NodeId(node as u64 + 1));
+        // What is on its way when a process dies is not written afterwards.
+        self.disks[node].log.break_after(0);
+        self.disks[node].data.break_after(0);
+        let (host, _) = self.up[node].take().unwrap();
+        soon(host.shutdown()).await.ok();
+        self.disks[node].log.mend();
+        self.disks[node].data.mend();
+    }
+
+    /// As [`Cluster::kill`], and what was not synced is gone.
+    pub(super) async fn crash(&mut self, node: usize) {
+        self.kill(node).await;
+        self.disks[node].log.crash();
+        self.disks[node].data.crash();
+    }
+
+    /// A new disk.
+    pub(super) fn wipe(&mut self, node: usize) {
+        assert!(self.up[node].is_none());
+        self.disks[node] = Disk::new();
+    }
+
+    pub(super) fn node(&self, node: usize) -> &Host {
+        &self.up[node].as_ref().unwrap().0
+    }
+
+    pub(super) fn range(&self, node: usize) -> &Range {
+        &self.up[node].as_ref().unwrap().1
+    }
+
+    pub(super) fn is_up(&self, node: usize) -> bool {
+        self.up[node].is_some()
+    }
+
+    pub(super) fn stats(&self, node: usize) -> Option<RangeStats> {
+        self.range(node).stats()
+    }
+
+    pub(super) fn view(&self, node: usize) -> ReplicaView {
+        self.node(node).replicas("inbox").remove(0)
+    }
+
+    pub(super) async fn execute(&self, node: usize, command: Command) -> Result<(), ExecuteError> {
+        soon(self.node(node).execute("inbox", command)).await
+    }
+
+    pub(super) async fn bootstrap(&self) {
+        self.execute(0, Command::Bootstrap { id: 0 }).await.unwrap();
+        soon(self.range(0).ready()).await;
+    }
+
+    /// Who leads, with a majority: waits for it.
+    pub(super) async fn leader(&self) -> usize {
+        let deadline = Instant::now() + SOON;
+        loop {
+            for node in (0..self.up.len()).filter(|node| self.is_up(*node)) {
+                let view = self.node(node).replicas("inbox").pop();
+                if view.is_some_and(|view| view.role == Role::Leader) && self.stats(node).unwrap().unready.is_none() {
+                    return node;
+                }
+            }
+            assert!(Instant::now() < deadline, "no leader");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Brings the range to all nodes that are up, all of them voters: what balancers do.
+    pub(super) async fn grow(&mut self) {
+        if (0..self.up.len()).all(|node| !self.is_up(node) || self.node(node).replicas("inbox").is_empty()) {
+            self.bootstrap().await;
+        }
+        let wanted: Vec<usize> = (0..self.up.len()).filter(|node| self.is_up(*node)).collect();
+        let deadline = Instant::now() + SOON;
+        loop {
+            assert!(Instant::now() < deadline, "it does not grow");
+            let leader = self.leader().await;
+            let view = self.view(leader);
+            let members: Vec<u64> = view.voters.values().chain(view.learners.values()).map(|node| node.0).collect();
+            let missing = wanted.iter().map(|node| *node as u64 + 1).find(|node| !members.contains(node));
+            let outcome = if let Some(node) = missing {
+                let (range, config) = (view.range, view.config);
+                self.execute(leader, Command::AddLearner { range, config, node: NodeId(node) }).await
+            } else if !view.learners.is_empty() {
+                let voters = view.voters.keys().chain(view.learners.keys()).copied().collect();
+                self.execute(leader, Command::ChangeVoters { range: view.range, config: view.config, voters }).await
+            } else if view.changing {
+                Ok(())
+            } else {
+                return;
+            };
+            if let Err(error) = outcome {
+                println!("{error}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Nobody reaches this node, it reaches nobody.
+    pub(super) fn isolate(&self, node: usize) {
+        for other in (0..self.up.len()).filter(|other| *other != node) {
+            self.cut(node, other);
+            self.cut(other, node);
+        }
+    }
+
+    pub(super) fn cut(&self, from: usize, to: usize) {
+        self.hub.cut(NodeId(from as u64 + 1), NodeId(to as u64 + 1));
+    }
+
+    pub(super) fn journal(&self, node: usize) -> Vec<u64> {
+        let mut found = Vec::new();
+        self.range(node)
+            .read(b"", &mut |keys| {
+                found.clear();
+                keys.scan(b""..&[0xff; 12], &mut |_, v| {
+                    found.push(u64::from_be_bytes(v.try_into().unwrap()));
+                    Visit::More
+                })
+            })
+            .unwrap();
+        found
+    }
+
+    /// All that are up hold the same, in the same order.
+    pub(super) async fn assert_alike(&self) {
+        let nodes: Vec<usize> = (0..self.up.len()).filter(|node| self.is_up(*node)).collect();
+        for node in &nodes {
+            until("a node reads what is committed", || true).await;
+            let deadline = Instant::now() + SOON;
+            while let Err(error) = self.range(*node).linearize(b"").await {
+                assert!(Instant::now() < deadline, "{error}");
+            }
+        }
+        let first = self.journal(nodes[0]);
+        for node in nodes {
+            assert_eq!(self.journal(node), first, "node {node}");
+        }
+    }
+
+    pub(super) async fn shutdown(self) {
+        for (host, _) in self.up.into_iter().flatten() {
+            soon(host.shutdown()).await.unwrap();
+        }
+    }
+}
