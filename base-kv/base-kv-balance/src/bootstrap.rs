@@ -13,7 +13,8 @@ use std::time::Duration;
 ///
 /// - at once when it has nobody to wait for ([`Joined::Alone`] and no other node in sight);
 /// - when a majority of the seeds is there and nothing changed for a second ([`Joined::Majority`]);
-/// - after `bootstrapTimeoutSec` without a majority ([`Joined::Looking`]).
+/// - after `bootstrapTimeoutSec` without a majority ([`Joined::Looking`]), unless somebody has another range of the store: then this
+///   one was made as well, and who has it is out of reach.
 ///
 /// In the last case two halves of a cluster can each make the range. They tell their histories apart by the lineage, and become one by
 /// [`RedundantRangeRemoval`](crate::RedundantRangeRemoval).
@@ -99,10 +100,14 @@ impl Balancer for RangeBootstrap {
         if let Some((node, _)) = alive().find(|(_, node)| !node.known) {
             return self.wait(SOON, format!("range {id}: waits to hear what node {node} has"));
         }
-        if let Joined::Looking { since } = landscape.joined
-            && let Some(left) = (since + self.timeout).checked_sub(now).filter(|left| !left.is_zero())
-        {
-            return self.wait(left, format!("range {id}: looks for a majority of the seeds"));
+        if let Joined::Looking { since } = landscape.joined {
+            let left = (since + self.timeout).saturating_sub(now);
+            if !left.is_zero() {
+                return self.wait(left, format!("range {id}: looks for a majority of the seeds"));
+            }
+            if !known.is_empty() {
+                return self.wait(SOON, format!("range {id}: who has it is out of reach"));
+            }
         }
         let maker = alive().find(|(_, node)| !node.draining).map(|(node, _)| *node);
         if maker != Some(landscape.me) {

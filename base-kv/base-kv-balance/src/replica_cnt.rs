@@ -218,7 +218,7 @@ impl ReplicaCnt {
             return (chosen.into_iter().collect(), false);
         }
         // An even number. One more that votes today costs nothing: who leaves still counts, who is gone may come back.
-        if let Some(spare) = group.spare() {
+        if let Some(spare) = group.spare(&chosen) {
             chosen.push(spare);
             return (chosen.into_iter().collect(), true);
         }
@@ -426,18 +426,22 @@ impl<'a> Group<'a> {
         ready.into_iter().filter(|member| homes.insert(member.home)).map(|member| member.replica).collect()
     }
 
-    /// A voter that need not stay, but may.
-    fn spare(&self) -> Option<ReplicaId> {
+    /// A voter that need not stay, but may: on a node of its own.
+    fn spare(&self, chosen: &[ReplicaId]) -> Option<ReplicaId> {
+        let homes = self.homes(chosen);
         self.voters()
-            .filter(|member| !member.counts())
+            .filter(|member| !member.counts() && !homes.contains(&member.home))
             .min_by_key(|member| member.standing)
             .map(|member| member.replica)
     }
 
+    fn homes(&self, chosen: &[ReplicaId]) -> BTreeSet<NodeId> {
+        self.members.iter().filter(|member| chosen.contains(&member.replica)).map(|member| member.home).collect()
+    }
+
     /// How many nodes could have a voter besides these.
     fn homes_free_of_voters(&self, chosen: &[ReplicaId]) -> usize {
-        let homes: BTreeSet<NodeId> =
-            self.members.iter().filter(|member| chosen.contains(&member.replica)).map(|member| member.home).collect();
+        let homes = self.homes(chosen);
         self.landscape.nodes.iter().filter(|(id, node)| takes(node) && !homes.contains(id)).count()
     }
 
@@ -470,11 +474,14 @@ impl<'a> Group<'a> {
         i64::try_from(live).unwrap_or(i64::MAX) - i64::try_from(quorum(voters.len())).unwrap_or(i64::MAX)
     }
 
-    /// Whether these voters have a live majority, and stand as many failures as those of today, unless fewer are wanted.
+    /// Whether these voters have a live majority, and stand as many failures as those of today, unless fewer are wanted. A voter that
+    /// works is given up only when the majority does not hang on the new ones: they may have died a moment ago.
     fn is_no_worse(&self, voters: &BTreeSet<ReplicaId>, wanted: usize) -> bool {
         let today = self.voters_now();
+        let old: BTreeSet<ReplicaId> = voters.intersection(&today).copied().collect();
+        let gives_up = self.live(&today) > self.live(&old);
         voters.contains(&self.leader.replica)
-            && self.live(voters) >= quorum(voters.len())
+            && self.live(if gives_up { &old } else { voters }) >= quorum(voters.len())
             && (self.tolerance(voters) >= self.tolerance(&today) || today.len() > wanted)
     }
 
