@@ -50,7 +50,9 @@ for node in 1 2 3; do
   done
 done
 
-"$hermod" status || echo "(no state to show)"
+# Each is ready; together they are when every range has its voters.
+until "$hermod" status > "$data/status" 2>&1 || [ "$SECONDS" -ge "$deadline" ]; do sleep 0.2; done
+cat "$data/status"
 for node in 1 2 3; do
   echo "node $node: MQTT at 127.0.0.1:$((1882 + node)), HTTP at http://127.0.0.1:$((8090 + node)), log in $data/node$node.log"
 done

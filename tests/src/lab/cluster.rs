@@ -57,8 +57,6 @@ pub struct Range {
     pub id: String,
     /// The node leads it.
     pub led: bool,
-    /// Voters, as far as the node knows; `None`: it does not tell.
-    pub voters: Option<usize>,
     /// The last entry that the node applied.
     pub applied: u64,
 }
@@ -293,9 +291,14 @@ impl<'a> Cluster<'a> {
                     return Some(format!("node {name} has no range of {store}"));
                 };
                 *leaders += usize::from(range.led);
-                if let Some(found) = range.voters.filter(|found| *found != voters) {
-                    return Some(format!("node {name} sees {found} voters of {store}, not {voters}"));
+            }
+            match self.get(node, "/cluster") {
+                Ok((200, body)) => {
+                    if let Some(ailment) = thin(&body, voters) {
+                        return Some(format!("node {name} sees {ailment}"));
+                    }
                 }
+                answer => return Some(format!("node {name} has nothing to say of the cluster: {answer:?}")),
             }
         }
         for (store, leaders) in STORES.iter().zip(leaders) {
@@ -401,17 +404,39 @@ fn parse_ranges(metrics: &str) -> Vec<Range> {
         let Some((id, value)) = rest.split_once("\"} ") else { continue };
         let value: f64 = value.parse().unwrap_or_default();
         let at = ranges.iter().position(|range| range.store == store && range.id == id).unwrap_or_else(|| {
-            ranges.push(Range { store: store.to_owned(), id: id.to_owned(), led: false, voters: None, applied: 0 });
+            ranges.push(Range { store: store.to_owned(), id: id.to_owned(), led: false, applied: 0 });
             ranges.len() - 1
         });
         match name {
             "leader" => ranges[at].led = value > 0.0,
-            "voters" => ranges[at].voters = Some(value as usize),
             "applied_index" => ranges[at].applied = value as u64,
             _ => {}
         }
     }
     ranges
+}
+
+/// The store in what `GET /cluster` says that has no range, or a range that has not so many voters that are up to date.
+fn thin(body: &str, voters: usize) -> Option<String> {
+    let Ok(body) = serde_json::from_str::<serde_json::Value>(body) else { return Some("no JSON".into()) };
+    let stores = body["stores"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for store in STORES {
+        let Some(found) = stores.iter().find(|one| one["name"] == store) else {
+            return Some(format!("no store {store}"));
+        };
+        let ranges = found["ranges"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if ranges.is_empty() {
+            return Some(format!("no range of {store}"));
+        }
+        for range in ranges {
+            let count = range["voters"].as_array().map_or(0, Vec::len);
+            let in_sync = range["inSync"].as_u64().unwrap_or(0) as usize;
+            if count != voters || in_sync < voters {
+                return Some(format!("{count} voters of {store}, {in_sync} in sync, not {voters}"));
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -421,13 +446,28 @@ mod tests {
     #[test]
     fn the_metrics_tell_who_leads() {
         let text = "# TYPE hermod_range_leader gauge\nhermod_range_leader{store=\"inbox\",range=\"0\"} 1\n\
-                    hermod_range_voters{store=\"inbox\",range=\"0\"} 3\n\
                     hermod_range_applied_index{store=\"inbox\",range=\"0\"} 42\n\
                     hermod_range_leader{store=\"dist\",range=\"0\"} 0\n";
         let ranges = parse_ranges(text);
         assert_eq!(ranges.len(), 2);
-        let inbox = Range { store: "inbox".into(), id: "0".into(), led: true, voters: Some(3), applied: 42 };
+        let inbox = Range { store: "inbox".into(), id: "0".into(), led: true, applied: 42 };
         assert_eq!(ranges[0], inbox);
         assert!(!ranges[1].led);
+    }
+
+    #[test]
+    fn a_range_with_too_few_voters_is_seen() {
+        let range = r#"{"voters":[{},{},{}],"inSync":3}"#;
+        let body = |inbox: &str| {
+            format!(
+                r#"{{"stores":[{{"name":"dist","ranges":[{range}]}},{{"name":"inbox","ranges":[{inbox}]}},
+                   {{"name":"retain","ranges":[{range}]}}]}}"#
+            )
+        };
+        assert_eq!(thin(&body(range), 3), None);
+        assert!(thin(&body(range), 2).is_some());
+        assert!(thin(&body(""), 3).is_some());
+        assert!(thin(&body(r#"{"voters":[{},{},{}],"inSync":2}"#), 3).is_some());
+        assert!(thin("", 3).is_some());
     }
 }
