@@ -1,7 +1,7 @@
 use crate::command::{Command, Op, Reply};
 use crate::index::{Change, RouteIndex, State};
 use crate::schema::{self, KeyKind};
-use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, Visit};
+use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeId, Visit};
 use base_types::NodeIncarnation;
 use base_types::wire::WireError;
 use bytes::Bytes;
@@ -120,6 +120,39 @@ impl Coproc for DistCoproc {
 
     fn on_leader(&mut self, leads: bool) {
         self.index.set_leads(leads);
+    }
+
+    /// Routes to nodes. An inbox of another lineage gets a new life when it is adopted, so a route to its former one leads nowhere: those are
+    /// made from the subscriptions of the adopted inboxes.
+    fn adopt(
+        &self,
+        _: RangeId,
+        keys: &dyn KvRead,
+        after: &[u8],
+        each: &mut dyn FnMut(&[u8], Bytes) -> Visit,
+    ) -> Result<(), KvError> {
+        let all = KeyKind::Route.keys();
+        let start = if after.is_empty() { all.start.to_vec() } else { [after, &[0]].concat() };
+        let mut failed = None;
+        keys.scan(&start..&all.end, &mut |key, value| {
+            let route = match decode(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)) {
+                Ok(route) => route,
+                Err(error) => {
+                    failed = Some(error);
+                    return Visit::Enough;
+                }
+            };
+            if matches!(route.receiver, Receiver::Inbox { .. }) {
+                return Visit::More;
+            }
+            for (_, command) in Command::encode(Op::Add, &[route]) {
+                if each(key, command) == Visit::Enough {
+                    return Visit::Enough;
+                }
+            }
+            Visit::More
+        })?;
+        failed.map_or(Ok(()), Err)
     }
 }
 

@@ -54,6 +54,38 @@ proptest! {
         prop_assert_eq!(index.runs(), runs(&model));
     }
 
+    /// Routes to nodes come in, once; those to inboxes of another lineage lead nowhere.
+    #[test]
+    fn a_lineage_is_adopted_once(one in prop::collection::vec(routes(), 0..20), other in prop::collection::vec(routes(), 0..20), piece in 1usize..4) {
+        let [mut winner, mut loser] = [harness(), harness()];
+        let mut model = Model::default();
+        apply(&mut winner, Op::Add, &one);
+        apply(&mut loser, Op::Add, &other);
+        one.iter().for_each(|route| model.change_guarded(route, true));
+        other.iter().filter(|route| matches!(route.receiver, Receiver::Node(_))).for_each(|route| model.change(route, true));
+        for _ in 0..2 {
+            let mut after = Vec::new();
+            loop {
+                let mut commands = Vec::new();
+                let from = RangeId { id: 0, lineage: 7, epoch: 1 };
+                loser.coproc().adopt(from, loser.space(), &after.clone(), &mut |place, command| {
+                    after = place.to_vec();
+                    commands.push(command);
+                    if commands.len() < piece { Visit::More } else { Visit::Enough }
+                }).unwrap();
+                if commands.is_empty() {
+                    break;
+                }
+                for command in commands {
+                    prop_assert_eq!(&*winner.apply(WallMs(0), command), [Reply::Done as u8]);
+                }
+            }
+            model.check(&winner.coproc().index);
+            prop_assert_eq!(winner.space().len(), model.routes().count());
+        }
+        winner.check();
+    }
+
     #[test]
     fn commands_that_make_no_sense_change_nothing(bytes in prop::collection::vec(any::<u8>(), 0..40), cut in 1usize..20) {
         let mut replica = harness();

@@ -4,11 +4,14 @@ use bytes::{BufMut, Bytes};
 use bytestring::ByteString;
 
 /// What is proposed to the range: `format(1) op(1)`, then by op
-/// set: `topics_max tenant_len(1) tenant message…`, clear: `tenant_len(1) tenant message…`, purge: `max`. Numbers are varints.
+/// set: `topics_max tenant_len(1) tenant message…`, clear: `tenant_len(1) tenant topic…`, purge: `max`,
+/// adopt: `tenant_len(1) tenant message…`. Numbers are varints.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Set the retained message of its topic, unless that were one more topic than the tenant may have.
     Set { topics_max: Option<u64>, tenant: TenantId, message: Message, encoded: Bytes },
+    /// Set the retained message of its topic unless there is one: it comes from another lineage.
+    Adopt { tenant: TenantId, message: Message, encoded: Bytes },
     /// Remove the retained message of a topic.
     Clear { tenant: TenantId, topic: TopicName },
     /// Remove at most `max` messages that have expired.
@@ -19,6 +22,7 @@ const FORMAT: u8 = 1;
 const SET: u8 = 1;
 const CLEAR: u8 = 2;
 const PURGE: u8 = 3;
+const ADOPT: u8 = 4;
 
 impl Command {
     pub(crate) fn encode_retain(tenant: &TenantId, message: &Message, topics_max: Option<u64>) -> Bytes {
@@ -35,6 +39,15 @@ impl Command {
         } else {
             message.encode_to(&mut out);
         }
+        out.into()
+    }
+
+    /// `message` as it is stored.
+    pub(crate) fn encode_adopt(tenant: &[u8], message: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(3 + tenant.len() + message.len());
+        out.extend([FORMAT, ADOPT, tenant.len() as u8]); // TenantId::LENGTH_MAX is 255
+        out.extend(tenant);
+        out.extend(message);
         out.into()
     }
 
@@ -56,6 +69,11 @@ impl Command {
                 let tenant = tenant(&mut r)?;
                 let encoded = r.rest();
                 Ok(Self::Set { topics_max, tenant, message: Message::decode(encoded.clone())?, encoded })
+            }
+            ADOPT => {
+                let tenant = tenant(&mut r)?;
+                let encoded = r.rest();
+                Ok(Self::Adopt { tenant, message: Message::decode(encoded.clone())?, encoded })
             }
             CLEAR => {
                 let tenant = tenant(&mut r)?;

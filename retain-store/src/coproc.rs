@@ -1,6 +1,6 @@
 use crate::command::{Command, Reply};
 use crate::schema::{self, KeyKind};
-use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, Visit};
+use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeId, Visit};
 use base_types::{Message, WallMs};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -115,6 +115,14 @@ impl Coproc for RetainCoproc {
                 let key = schema::retained_key(&tenant, message.topic.as_str());
                 self.set(&key, topics_max, &message, &encoded, space)?
             }
+            Ok(Command::Adopt { tenant, message, encoded }) => {
+                let key = schema::retained_key(&tenant, message.topic.as_str());
+                match space.get(&key)? {
+                    Some(_) => Reply::Done,
+                    // The limit is for what is new.
+                    None => self.set(&key, None, &message, &encoded, space)?,
+                }
+            }
             Ok(Command::Clear { tenant, topic }) => {
                 self.clear(&schema::retained_key(&tenant, topic.as_str()), space)?;
                 Reply::Done
@@ -147,6 +155,22 @@ impl Coproc for RetainCoproc {
 
     fn on_leader(&mut self, leads: bool) {
         self.figures.leads.store(leads, Ordering::Release);
+    }
+
+    /// A message whose topic has none here. Which of two was set last nobody knows: that of the lineage that goes on stays.
+    fn adopt(
+        &self,
+        _: RangeId,
+        keys: &dyn KvRead,
+        after: &[u8],
+        each: &mut dyn FnMut(&[u8], Bytes) -> Visit,
+    ) -> Result<(), KvError> {
+        let all = schema::keys(KeyKind::Retained);
+        let start = if after.is_empty() { all.start.to_vec() } else { [after, &[0]].concat() };
+        keys.scan(&start..&all.end, &mut |key, value| {
+            let tenant = key.get(2..schema::tenant_prefix_len(key)).unwrap_or_default();
+            each(key, Command::encode_adopt(tenant, value))
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::{KvError, KvRead, KvSpace};
+use crate::{KvError, KvRead, KvSpace, RangeId, Visit};
 use base_types::WallMs;
 use bytes::Bytes;
 
@@ -40,5 +40,25 @@ pub trait Coproc: Send + 'static {
     /// This replica began or ceased to lead. What a lost leader owed (due wills, expiry) is found again here from the keys.
     fn on_leader(&mut self, leads: bool) {
         let _ = leads;
+    }
+
+    /// The commands that bring what the keys of another lineage of this store hold into this one: two halves of a cluster each made the
+    /// range, and `from`, with `keys`, gives way. In an order in which they are to be proposed, one after the other; none is large.
+    ///
+    /// Each comes with a place, to be given as `after` to go on behind it when `each` said that it was enough: `b""` at the start. A command
+    /// that is proposed again, or all of them, change nothing that they did not change the first time. Whatever a store does not know how
+    /// to bring is left out; without this method, that is all.
+    ///
+    /// # Errors
+    /// When the keys can't be read.
+    fn adopt(
+        &self,
+        from: RangeId,
+        keys: &dyn KvRead,
+        after: &[u8],
+        each: &mut dyn FnMut(&[u8], Bytes) -> Visit,
+    ) -> Result<(), KvError> {
+        let _ = (from, keys, after, each);
+        Ok(())
     }
 }
