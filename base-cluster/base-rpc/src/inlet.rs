@@ -9,7 +9,7 @@ use crate::pump::{End, Moved, Pump, Side, pong};
 use crate::queue::{Limit, Queue};
 use crate::refusal::Refusal;
 use crate::rpc::Shared;
-use crate::stats::Stats;
+use crate::stats::{OneMore, Stats};
 use arc_swap::ArcSwap;
 use base_types::{Incarnation, NodeId, NodeIncarnation};
 use bytes::Bytes;
@@ -218,11 +218,10 @@ async fn serve(shared: Arc<Shared>, proven: Proven, hello: Hello, addr: SocketAd
         shared: Arc::clone(&shared),
         silent: 0,
     };
-    shared.stats.answering.fetch_add(1, Relaxed);
+    let _one_more = OneMore::of(&shared.stats.answering);
     let stats = Arc::clone(&shared.stats);
     let pump = Pump::new(proven, side, hello.lane, stats, shared.bounds.body, shared.timing.ping);
     let ended = end.run_until_cancelled(Box::pin(pump.run())).await.unwrap_or(End::Superseded);
-    shared.stats.answering.fetch_sub(1, Relaxed);
     tracing::debug!(peer = %hello.run.node, lane = ?hello.lane, %ended, "connection from a peer ended");
     if let End::Protocol(what) = ended {
         shared.refused(addr, &Refusal::Protocol(what), true);

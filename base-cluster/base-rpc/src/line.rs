@@ -7,6 +7,7 @@ use crate::pump::{End, Moved, Pump, Side};
 use crate::queue::{Limit, Queue};
 use crate::refusal::Refusal;
 use crate::rpc::{Peer, Shared};
+use crate::stats::OneMore;
 use base_types::NodeId;
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -226,18 +227,17 @@ impl Line {
         }
     }
 
-    /// An attempt that began at `attempt` is over. False if the task has been left alone.
-    fn failed(&self, shared: &Shared, peer: &Peer, task: u64, attempt: Instant, cause: &Arc<str>) -> bool {
+    /// There is no connection, or no longer. False if the task has been left alone.
+    fn failed(&self, shared: &Shared, peer: &Peer, task: u64, was_fine: bool, cause: &Arc<str>) -> bool {
         let Some(mut state) = self.as_task(task) else { return false };
-        let was_up = matches!(state.phase, Phase::Up) && attempt.elapsed() >= STABLE;
-        state.failures = if was_up { 0 } else { state.failures.saturating_add(1) };
+        state.failures = if was_fine { 0 } else { state.failures.saturating_add(1) };
         let first = state.failures == 1;
         // What was fine is tried again at once.
-        let pause = if was_up { Duration::ZERO } else { shared.backoff(state.failures) };
+        let pause = if was_fine { Duration::ZERO } else { shared.backoff(state.failures) };
         state.turn(Phase::Down { until: Instant::now() + pause });
         state.cause = Some(Arc::clone(cause));
         self.fail(shared, state, cause);
-        if self.is_kept() && !was_up {
+        if self.is_kept() && !was_fine {
             if first {
                 tracing::info!(peer = %self.to, %cause, "peer can't be reached");
             }
@@ -322,17 +322,19 @@ const STABLE: Duration = Duration::from_secs(1);
 pub(crate) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane, task: u64) {
     let line = peer.line(lane);
     loop {
-        let attempt = Instant::now();
+        let (attempt, mut was_fine) = (Instant::now(), false);
         let cause = match connect(&shared, &peer, lane, task).await {
             None => return,
             Some(Ok(end)) => {
                 tracing::debug!(peer = %peer.node, ?lane, %end, "connection ended");
+                // Who went silent will not answer a new connection either, most likely.
+                was_fine = end != End::Silent && attempt.elapsed() >= STABLE;
                 end.to_string()
             }
             Some(Err(refusal)) => refusal.to_string(),
         };
         let cause: Arc<str> = cause.into();
-        if !line.failed(&shared, &peer, task, attempt, &cause) || !line.is_kept() {
+        if !line.failed(&shared, &peer, task, was_fine, &cause) || !line.is_kept() {
             return;
         }
         line.rest(task).await;
@@ -391,14 +393,13 @@ async fn connect(shared: &Arc<Shared>, peer: &Arc<Peer>, lane: Lane, task: u64) 
         silent: 0,
         answered: Vec::new(),
     };
-    shared.stats.called.fetch_add(1, Relaxed);
+    let _one_more = OneMore::of(&shared.stats.called);
     let pump = Pump::new(proven, side, lane, Arc::clone(&shared.stats), shared.bounds.body, shared.timing.ping);
     let end = tokio::select! {
         biased;
         () = line.left_alone(task) => End::Superseded,
         end = Box::pin(pump.run()) => end,
     };
-    shared.stats.called.fetch_sub(1, Relaxed);
     Some(Ok(end))
 }
 

@@ -11,6 +11,22 @@ pub(crate) struct Stats {
     pub(crate) answering: AtomicU64,
 }
 
+/// One more, for as long as this lives.
+pub(crate) struct OneMore<'a>(&'a AtomicU64);
+
+impl<'a> OneMore<'a> {
+    pub(crate) fn of(gauge: &'a AtomicU64) -> Self {
+        gauge.fetch_add(1, Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for OneMore<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct LaneStats {
     frames_in: AtomicU64,

@@ -5,9 +5,12 @@
 mod common;
 
 use base_rpc::net::TcpStream;
-use base_rpc::{AddrCallError, CallError, Lane, Mesh, Reach, RefusedBecause, Rpc, Secret, Security, Service, Timing};
+use base_rpc::{
+    AddrCallError, CallError, Lane, Mesh, Reach, RefusedBecause, Reply, Rpc, Secret, Security, Service, Timing,
+};
+use base_types::NodeIncarnation;
 use bytes::Bytes;
-use common::{A, Authority, B, SOON, config, echo, eventually, pair, run, secret, start, tls};
+use common::{A, Authority, B, Collected, SOON, config, echo, eventually, pair, run, secret, start, tls};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::sync::Arc;
@@ -106,7 +109,7 @@ async fn an_address_that_leads_to_another_node_or_an_older_run_is_not_used() {
     refused_as(&a, &b, run(B, 2), "older run").await;
 }
 
-async fn refused_as(a: &Rpc, b: &Rpc, told: base_types::NodeIncarnation, says: &str) {
+async fn refused_as(a: &Rpc, b: &Rpc, told: NodeIncarnation, says: &str) {
     a.set_peer(told, b.local_addr());
     eventually(
         "it is unreachable",
@@ -144,15 +147,19 @@ async fn one_who_says_nothing_is_dropped_and_many_of_them_keep_nobody_out() {
     }
 }
 
-/// What a plain node says first, as run `incarnation` of node 77, to node 2.
+/// What a plain node says first, as run `incarnation` of node 77, to node 2, on its first connection.
 fn plain_hello(incarnation: u64) -> Vec<u8> {
+    plain_hello_of(incarnation, 1)
+}
+
+fn plain_hello_of(incarnation: u64, connection: u64) -> Vec<u8> {
     let mut hello = b"\x04test".to_vec();
     hello.extend_from_slice(&77u64.to_be_bytes());
     hello.extend_from_slice(&incarnation.to_be_bytes());
     hello.push(1);
     hello.extend_from_slice(&2u64.to_be_bytes());
     hello.push(1);
-    hello.extend_from_slice(&1u64.to_be_bytes());
+    hello.extend_from_slice(&connection.to_be_bytes());
     let mut all = b"HRMD\x00\x01\x00\x00".to_vec();
     all.extend_from_slice(&u16::try_from(hello.len()).unwrap().to_be_bytes());
     all.extend_from_slice(&hello);
@@ -213,6 +220,69 @@ async fn a_claim_of_a_length_that_is_too_large_ends_the_connection() {
     let ended = tokio::time::timeout(SOON, tcp.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "closed by the node");
     eventually("it is counted", || b.counters().refused(RefusedBecause::Protocol) == 1).await;
+}
+
+/// A one-way message with a number, as it is on the wire.
+fn one_way(number: u8) -> [u8; 14] {
+    [0, 0, 0, 10, 2, Service::LIVE.0, 0, 0, 0, 0, 0, 0, 0, number]
+}
+
+#[tokio::test]
+async fn a_connection_that_was_replaced_is_not_heard_any_more() {
+    let b = start(run(B, 1), Security::Plain).await;
+    let seen = Collected::serve(&*b, Service::LIVE);
+    let connect = async |hello: Vec<u8>| {
+        let mut tcp = TcpStream::connect(b.local_addr()).await.unwrap();
+        tcp.write_all(&hello).await.unwrap();
+        // The preface, and a welcome of 23 bytes with its length.
+        tcp.read_exact(&mut [0; 32]).await.unwrap();
+        tcp
+    };
+    let mut first = connect(plain_hello_of(5, 7)).await;
+    first.write_all(&one_way(1)).await.unwrap();
+    eventually("the first is heard", || seen.numbers() == [1]).await;
+    let mut second = connect(plain_hello_of(5, 8)).await;
+    second.write_all(&one_way(2)).await.unwrap();
+    eventually("the second is heard", || seen.numbers() == [1, 2]).await;
+    let _ = first.write_all(&one_way(3)).await;
+    let mut late = connect(plain_hello_of(5, 6)).await;
+    let _ = late.write_all(&one_way(4)).await;
+    for old in [&mut first, &mut late] {
+        assert!(!matches!(old.read(&mut [0; 1]).await, Ok(1..)), "it is closed");
+    }
+    let mut newer = connect(plain_hello_of(6, 1)).await;
+    newer.write_all(&one_way(5)).await.unwrap();
+    assert!(!matches!(second.read(&mut [0; 1]).await, Ok(1..)), "with its run");
+    eventually("the newer run is heard", || seen.numbers() == [1, 2, 5]).await;
+    assert_eq!(b.counters().refused(RefusedBecause::Superseded), 1);
+}
+
+#[tokio::test]
+async fn connections_are_limited_and_one_who_asks_without_reading_costs_a_bounded_amount() {
+    let mut small = config(run(B, 1), Security::Plain);
+    small.bounds.connections = 1;
+    let b = Rpc::start(small).await.unwrap();
+    b.serve(Service::LIVE, Arc::new(|_: NodeIncarnation, _: Bytes, reply: Reply| reply.send(vec![0; 1 << 20].into())));
+    let mut greedy = TcpStream::connect(b.local_addr()).await.unwrap();
+    greedy.write_all(&plain_hello(1)).await.unwrap();
+    greedy.read_exact(&mut [0; 32]).await.unwrap();
+    let mut request = one_way(1);
+    request[4] = 1;
+    // Ten thousand replies of a MiB do not fit into any machine.
+    let asking = tokio::spawn(async move {
+        let _ = greedy.write_all(&request.repeat(10_000)).await;
+        greedy
+    });
+    let data = Lane::Data.index();
+    eventually("replies are dropped", || b.counters().lanes[data].busy > 0).await;
+    let a = start(run(A, 1), Security::Plain).await;
+    refused_with(&a, &b, RefusedBecause::TooMany).await;
+    drop(asking);
+}
+
+async fn refused_with(a: &Rpc, b: &Rpc, because: RefusedBecause) {
+    a.set_peer(b.me(), b.local_addr());
+    eventually("both count it", || [a, b].iter().all(|node| node.counters().refused(because) > 0)).await;
 }
 
 #[tokio::test]
