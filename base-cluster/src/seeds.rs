@@ -141,3 +141,85 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{Member, MemberState};
+    use base_types::{Incarnation, NodeIncarnation};
+    use std::collections::BTreeSet;
+
+    fn at(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, host], 7000))
+    }
+
+    /// What node 1 sees.
+    fn members(live: &[u64]) -> Members {
+        let member = |node: &u64| {
+            let run = NodeIncarnation { node: NodeId(*node), incarnation: Incarnation(1) };
+            (run.node, Member { run, addr: at(*node as u8), state: MemberState::Alive, rpc: None })
+        };
+        Members { me: NodeId(1), nodes: live.iter().map(member).collect() }
+    }
+
+    fn resolved(name: &str, hosts: &[u8]) -> Resolved {
+        let addresses = hosts.iter().map(|host| (at(*host), *host == 1)).collect();
+        Resolved { name: name.into(), addresses: Ok(addresses) }
+    }
+
+    fn unresolved(name: &str) -> Resolved {
+        Resolved { name: name.into(), addresses: Err("no such host".into()) }
+    }
+
+    fn asked(seeds: &Seeds, members: &Members) -> BTreeSet<SocketAddr> {
+        seeds.unmet(members).map(|(address, _)| address).collect()
+    }
+
+    fn answer(seeds: &mut Seeds, from: u8, node: u64) {
+        let token = seeds.unmet(&members(&[])).find(|(address, _)| *address == at(from)).unwrap().1;
+        seeds.answered(token, NodeId(node));
+    }
+
+    #[test]
+    fn a_name_with_many_addresses_is_many_seeds_and_follows_the_name_service() {
+        let now = Instant::now();
+        let mut seeds = Seeds::new(&["cluster".into()], now);
+        assert_eq!(seeds.joined(&members(&[1]), |_| true, now), Joined::Looking { since: now });
+        assert!(seeds.resolved(vec![resolved("cluster", &[1, 2, 3])]));
+        assert!(!seeds.resolved(vec![resolved("cluster", &[1, 2, 3])]), "nothing new");
+        assert_eq!(asked(&seeds, &members(&[1])), [at(2), at(3)].into(), "not itself");
+        answer(&mut seeds, 2, 2);
+        assert_eq!(asked(&seeds, &members(&[1, 2])), [at(3)].into());
+        assert_eq!(seeds.joined(&members(&[1, 2]), |_| true, now), Joined::Majority);
+        // One address goes, another comes; who was met is still met.
+        assert!(seeds.resolved(vec![resolved("cluster", &[1, 2, 4])]));
+        assert_eq!(asked(&seeds, &members(&[1, 2])), [at(4)].into());
+        // The name service is away: nothing is lost by that.
+        seeds.resolved(vec![unresolved("cluster")]);
+        assert_eq!(seeds.joined(&members(&[1, 2]), |_| true, now), Joined::Majority);
+        // Node 2 is gone: it is asked for again.
+        assert_eq!(asked(&seeds, &members(&[1])), [at(2), at(4)].into());
+        assert!(matches!(seeds.joined(&members(&[1]), |_| true, now), Joined::Looking { .. }));
+    }
+
+    #[test]
+    fn each_seed_that_fails_is_named_with_its_cause() {
+        let now = Instant::now();
+        let mut seeds = Seeds::new(&[], now);
+        assert_eq!(seeds.failures(&members(&[1])), None, "nobody was looked for");
+        seeds.resolved(vec![resolved("me", &[1]), resolved("two", &[2]), unresolved("three"), resolved("four", &[])]);
+        seeds.refused(at(2), Refusal::Secret);
+        let failures = seeds.failures(&members(&[1])).unwrap();
+        let text: Vec<_> = failures.iter().map(|(name, cause)| format!("{name}: {cause}")).collect();
+        assert_eq!(
+            text,
+            [
+                "two (10.0.0.2:7000): sends packets of another cluster secret",
+                "three: no such host",
+                "four: the name has no address"
+            ]
+        );
+        answer(&mut seeds, 2, 2);
+        assert_eq!(seeds.failures(&members(&[1, 2])), None, "one is enough");
+    }
+}

@@ -99,8 +99,8 @@ struct Welcome {
     known: Option<Peer>,
 }
 
-/// Length of the body of a [`Hello`]; a [`Welcome`] has 136 at most.
-const HELLO: usize = 136;
+/// Length of the body of a [`Hello`]; a [`Welcome`] has 138 at most.
+const HELLO: usize = 144;
 /// Questions that are answered in a second.
 const WELCOMES: u32 = 256;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -123,7 +123,8 @@ fn config() -> foca::Config {
         probe_period: Duration::from_millis(400),
         probe_rtt: Duration::from_millis(160),
         num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
-        max_transmissions: NonZeroU8::MIN.saturating_add(9),
+        // To three nodes each 0.2 s: as long as a suspicion lasts, so that the suspect hears of it whatever gets lost.
+        max_transmissions: NonZeroU8::MIN.saturating_add(29),
         suspect_to_down_after: Duration::from_millis(1800),
         remove_down_after: Some(Duration::from_secs(24 * 3600)),
         max_packet_size: NonZeroUsize::MIN.saturating_add(PACKET - HEADER - TAG - 1),
