@@ -424,7 +424,7 @@ impl World {
             if !self.nodes[here].up {
                 continue;
             }
-            for there in 0..self.nodes.len() {
+            for (there, view) in views.iter().enumerate() {
                 if here == there || !self.reaches(here, there) {
                     continue;
                 }
@@ -438,7 +438,7 @@ impl World {
                     .collect();
                 let now = self.now;
                 let node = &mut self.nodes[here];
-                let unknown = NodeView { known: false, replicas: Vec::new(), ..views[there].clone() };
+                let unknown = NodeView { known: false, replicas: Vec::new(), ..view.clone() };
                 let heard = node.heard.entry(id).or_insert(Heard {
                     view: unknown,
                     last: now,
@@ -449,7 +449,7 @@ impl World {
                 (heard.last, heard.dead_since, heard.left) = (now, None, false);
                 heard.late = !(fresh || self.prompt && heard.late);
                 if !heard.late {
-                    heard.view = views[there].clone();
+                    heard.view = view.clone();
                 }
                 for (other, mut memory) in remembered {
                     memory.last = Duration::ZERO;
