@@ -1,10 +1,11 @@
 //! Hosts of one process that are a cluster: replication, forwarding, membership, and what happens when links and disks fail.
 
+mod chaos;
 mod harness;
 
-use harness::{Cluster, SOON, command, soon, until};
 use base_kv_api::balance::Command;
 use base_kv_api::{MutateError, RangeClient};
+use harness::{Cluster, SOON, command, soon, until};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,7 @@ async fn three_nodes_take_commands_anywhere_and_hold_the_same_in_the_end() {
     for node in 0..3 {
         soon(cluster.range(node).ready()).await;
     }
-    let replies: Vec<_> =
-        (0..300).map(|n| (n, cluster.range(n as usize % 3).mutate(b"", command(n)))).collect();
+    let replies: Vec<_> = (0..300).map(|n| (n, cluster.range(n as usize % 3).mutate(b"", command(n)))).collect();
     for (n, reply) in replies {
         assert_eq!(soon(reply).await, Ok(command(n)));
     }
@@ -152,7 +152,9 @@ async fn a_leader_without_a_majority_refuses_and_its_side_reads_nothing_as_fresh
     let twice = found.iter().filter(|n| **n == 2).count();
     match lost {
         Ok(_) => assert_eq!(twice, 1),
-        Err(error) => assert!(error == MutateError::Unknown && twice <= 1 || error == MutateError::NoLeader && twice == 0),
+        Err(error) => {
+            assert!(error == MutateError::Unknown && twice <= 1 || error == MutateError::NoLeader && twice == 0)
+        }
     }
     cluster.assert_alike().await;
     cluster.shutdown().await;

@@ -100,14 +100,14 @@ impl Host {
     /// Hands leadership of all ranges that this node leads to the best of the others; for as long as that takes, two seconds at most.
     /// Answers how many are still led here.
     pub async fn hand_over(&self) -> usize {
-        let led: Vec<_> = self.inner.replicas.read().values().filter(|r| r.leads()).cloned().collect();
+        let led: Vec<_> = self.inner.replicas.read().values().filter(|r| r.is_leader()).cloned().collect();
         let transfers = led.into_iter().map(|replica| async move {
             let to = replica.successor()?;
             transfer(&replica, to).await.err()
         });
         let results = futures_util::future::join_all(transfers).await;
         results.into_iter().flatten().for_each(|error| tracing::warn!(%error, "leadership stays here"));
-        self.inner.replicas.read().values().filter(|replica| replica.leads()).count()
+        self.inner.replicas.read().values().filter(|replica| replica.is_leader()).count()
     }
 }
 

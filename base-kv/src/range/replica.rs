@@ -303,9 +303,9 @@ impl Replica {
         })
     }
 
-    /// Whether it leads and knows all that was committed.
-    pub(crate) fn leads(&self) -> bool {
-        *self.phase.borrow() == Phase::Leading
+    /// Whether Raft says that it leads.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raft.server_metrics().borrow_watched().state == ServerState::Leader
     }
 
     /// Called twice per heartbeat, for all replicas of the node at the same time, so that their heartbeats meet: a leader tells that it
