@@ -32,7 +32,8 @@ pub enum MemberState {
     Alive,
     /// It did not answer lately. Not dead: it has two seconds to object.
     Suspect,
-    /// Declared dead, or evicted; since when, on this node's clock.
+    /// Declared dead, or evicted; since when, on this node's clock. This node itself is dead when it has to stay out until it is started again;
+    /// [`crate::Problem`] tells why.
     Dead(Instant),
     /// It said that it leaves; since when, on this node's clock.
     Left(Instant),

@@ -182,6 +182,8 @@ impl Swim {
         self.out.now = now;
         if let Some(late) = now.checked_duration_since(self.next()).filter(|late| *late > LATE) {
             let timers = std::mem::take(&mut self.out.timers);
+            // And what waits in the socket is read first.
+            let late = late + LATE / 10;
             self.out.timers = timers.into_iter().map(|((due, n), timer)| ((due + late, n), timer)).collect();
         }
         while let Some(entry) = self.out.timers.first_entry()
