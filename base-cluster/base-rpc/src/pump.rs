@@ -87,6 +87,8 @@ const MOST: usize = 128 * 1024;
 /// Bodies up to here are copied together: that is cheaper than a slice of their own in a vectored write.
 const SMALL: usize = 4096;
 const SLICES: usize = 32;
+/// Then other connections have a turn: a bulk lane could read and decrypt for ever.
+const TURNS: usize = 8;
 /// So much is sealed for one write.
 const SEALED: usize = 128 * 1024;
 /// One who asks and does not read is not read from either.
@@ -132,13 +134,15 @@ impl<S: Side> Pump<S> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.side.disarm();
-        loop {
+        for _ in 0..TURNS {
             match self.turn(cx) {
                 Ok(true) => {}
                 Ok(false) => return Poll::Pending,
                 Err(end) => return Poll::Ready(end),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Reads once, writes what there is. False when all that is left is to wait, and the waker is with all that it waits for.

@@ -171,17 +171,15 @@ async fn large_bodies_on_the_bulk_lane_do_not_delay_the_raft_lane() {
             }
         }
     });
-    let mut slowest = Duration::ZERO;
+    let mut beats = 0;
     while !bulk.is_finished() {
-        let began = Instant::now();
         a.call(B, Lane::Raft, Service::ADMIN, "beat".into(), SOON).await.unwrap();
-        slowest = slowest.max(began.elapsed());
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(reachable(&a), "pings are answered");
+        beats += 1;
     }
     bulk.await.unwrap();
-    // Two debug builds share two cores with 8 MiB of encryption: the bound is loose, a shared connection would take seconds.
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
-    assert!(a.peer(B).unwrap().round_trip.unwrap() < Duration::from_millis(500));
+    // Behind bulk messages on one connection there would be one beat for each of them. Time is no measure: the machine may be busy.
+    assert!(beats > 20, "{beats}");
 }
 
 #[tokio::test]
