@@ -68,6 +68,30 @@ impl DistWorker {
         Ok(removed)
     }
 
+    /// Those of the routes that are not there as they are.
+    fn missing(&self, mut routes: Vec<Route>) -> Result<Vec<Route>, DistError> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        let read = self.range.read(&KeyKind::Route.keys().start, &mut |keys| {
+            routes.retain(|route| {
+                key.clear();
+                value.clear();
+                schema::encode_key(route, &mut key);
+                schema::encode_value(route, &mut value);
+                match keys.get(&key) {
+                    Ok(stored) => stored.is_none_or(|stored| stored != value),
+                    Err(error) => {
+                        failed = Some(error);
+                        false
+                    }
+                }
+            });
+            failed.take().map_or(Ok(()), Err)
+        });
+        read.map_err(unreadable)?;
+        Ok(routes)
+    }
+
     /// The unwanted among the next routes, and where to go on.
     fn page(
         &self,
@@ -92,7 +116,7 @@ impl DistWorker {
                 Visit::More
             })
         });
-        read.map_err(|KvError { doing, cause }| DistError::Unavailable { cause: format!("{doing}: {cause}") })?;
+        read.map_err(unreadable)?;
         Ok((found, next))
     }
 
@@ -111,6 +135,10 @@ impl DistWorker {
     async fn propose(&self, key: Vec<u8>, command: Bytes) -> Result<Bytes, DistError> {
         patiently(|| self.range.mutate(&key, command.clone())).await
     }
+}
+
+fn unreadable(KvError { doing, cause }: KvError) -> DistError {
+    DistError::Unavailable { cause: format!("{doing}: {cause}") }
 }
 
 /// Tries until the deadline. Our commands may be applied twice without harm, so one with an unknown outcome is tried again too.
@@ -141,6 +169,12 @@ where
 impl DistService for DistWorker {
     async fn add(&self, routes: Vec<Route>) -> Result<(), DistError> {
         self.change(Op::Add, &routes).await
+    }
+
+    async fn ensure(&self, routes: Vec<Route>) -> Result<u64, DistError> {
+        let missing = self.missing(routes)?;
+        self.change(Op::Add, &missing).await?;
+        Ok(missing.len() as u64)
     }
 
     async fn remove(&self, routes: Vec<Route>) -> Result<(), DistError> {

@@ -218,6 +218,18 @@ async fn what_a_node_that_lags_has_not_seen_is_forgotten_too() {
 }
 
 #[tokio::test]
+async fn what_is_missing_is_added_and_nothing_else_is_proposed() {
+    let (worker, range) = worker();
+    let routes: Vec<_> = (1..4).map(|life| inbox_route("t", &format!("a/{life}"), "c", life)).collect();
+    worker.add(routes[..1].to_vec()).await.unwrap();
+    worker.add(vec![inbox_route("t", "a/2", "c", 1)]).await.unwrap();
+    assert_eq!(worker.ensure(routes.clone()).await, Ok(2));
+    assert_eq!(worker.route_count(), 3);
+    range.refuse_next(MutateError::Stopped { cause: "nothing is proposed".to_owned() });
+    assert_eq!(worker.ensure(routes).await, Ok(0));
+}
+
+#[tokio::test]
 async fn a_sweep_removes_the_routes_of_dead_inboxes() {
     let (worker, range) = worker();
     let mut routes: Vec<_> = (0..3_000)

@@ -1,5 +1,6 @@
 //! What is proposed to a range. Layout: `format(1) kind(1) …`, numbers as varints; an insert ends with the message, as it goes to disk.
 
+use crate::adoption::Part;
 use crate::schema::inbox::{client_id, decode_policy, encode_policy, read_u32, tenant_id};
 use crate::schema::will::{decode_will, encode_will};
 use base_types::wire::{Reader, WireError, put_prefixed, put_varint};
@@ -24,6 +25,7 @@ const DISCARD: u8 = 9;
 const SWEEP: u8 = 10;
 const ABANDON: u8 = 11;
 const SETTLE_ENDED: u8 = 12;
+const ADOPT: u8 = 13;
 
 /// A command, taken apart.
 #[derive(Clone, Debug)]
@@ -72,6 +74,12 @@ pub(crate) enum Command {
         inbox: InboxId,
         run: NodeIncarnation,
         token: u64,
+    },
+    /// Takes over a part of an inbox of another lineage, which had this incarnation there.
+    Adopt {
+        lineage: u64,
+        incarnation: u64,
+        part: Part,
     },
     /// No route leads to these inboxes that ended.
     SettleEnded {
@@ -366,6 +374,14 @@ pub(crate) fn settle_ended(incarnations: &[u64]) -> Bytes {
     out.freeze()
 }
 
+pub(crate) fn adopt(lineage: u64, incarnation: u64, part: &Part) -> Bytes {
+    let mut out = begin(ADOPT, 256);
+    out.put_u64(lineage);
+    put_varint(&mut out, incarnation);
+    part.encode_to(&mut out);
+    out.freeze()
+}
+
 pub(crate) fn sweep(incarnation: u64, max: u64) -> Bytes {
     let mut out = begin(SWEEP, 20);
     put_varint(&mut out, incarnation);
@@ -410,6 +426,7 @@ impl Command {
             EXPIRE => Self::Expire { incarnations: read_list(&mut r, Reader::varint)? },
             DISCARD => Self::Discard { version: read_version(&mut r)?, seqs: read_list(&mut r, Reader::varint)? },
             ABANDON => Self::Abandon { inbox: read_inbox(&mut r)?, run: read_run(&mut r)?, token: r.varint()? },
+            ADOPT => Self::Adopt { lineage: r.u64()?, incarnation: r.varint()?, part: Part::decode(&mut r)? },
             SETTLE_ENDED => Self::SettleEnded { incarnations: read_list(&mut r, Reader::varint)? },
             SWEEP => Self::Sweep { incarnation: r.varint()?, max: r.varint()? },
             other => return Err(WireError::Invalid { what: "a command", value: u64::from(other) }),

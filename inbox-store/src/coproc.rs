@@ -1,6 +1,7 @@
 use crate::InboxConfig;
 use crate::state::{Notice, State};
-use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace};
+use crate::{adoption, command};
+use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeId, Visit};
 use bytes::Bytes;
 use inbox_api::InboxListener;
 use parking_lot::Mutex;
@@ -63,6 +64,7 @@ impl Shared {
                 Notice::Ended(inbox, incarnation, filters) => listener.ended(&inbox, incarnation, filters),
                 Notice::WillDue(inbox, version, will) => listener.will_due(&inbox, version, will),
                 Notice::Queued(inbox, version) => listener.queued(&inbox, version),
+                Notice::Adopted => listener.adopted(),
             }
         }
     }
@@ -98,5 +100,17 @@ impl Coproc for InboxCoproc {
     fn on_leader(&mut self, leads: bool) {
         self.shared.state.lock().set_leads(leads);
         self.shared.wake.notify_one();
+    }
+
+    fn adopt(
+        &self,
+        from: RangeId,
+        keys: &dyn KvRead,
+        after: &[u8],
+        each: &mut dyn FnMut(&[u8], Bytes) -> Visit,
+    ) -> Result<(), KvError> {
+        adoption::parts(keys, after, &mut |place, incarnation, part| {
+            each(place, command::adopt(from.lineage, incarnation, &part))
+        })
     }
 }

@@ -110,6 +110,22 @@ impl Inbox {
         space: &mut dyn KvSpace,
     ) -> u64 {
         let seq = self.seqs.push();
+        self.put_entry(seq, new, ledger, scratch, space);
+        if self.seqs.next() - self.saved_next >= cursor::EVERY {
+            self.save_cursor(space);
+        }
+        seq
+    }
+
+    /// Writes an entry whose number is taken, and counts it in.
+    pub(crate) fn put_entry(
+        &mut self,
+        seq: u64,
+        new: &NewEntry,
+        ledger: &mut Ledger,
+        scratch: &mut Vec<u8>,
+        space: &mut dyn KvSpace,
+    ) {
         scratch.clear();
         entry::encode(&new.head, &new.body, scratch);
         space.put(&entry::key(self.incarnation(), seq), scratch);
@@ -117,10 +133,6 @@ impl Inbox {
         ledger.stats.queued_messages += 1;
         ledger.stats.queued_bytes += new.head.cost;
         ledger.count(|stats| stats.stored += 1);
-        if self.seqs.next() - self.saved_next >= cursor::EVERY {
-            self.save_cursor(space);
-        }
-        seq
     }
 
     /// Removes an entry from the queue, and its message with the last reference; tells whether it was there. The caller saves the

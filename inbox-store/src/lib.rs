@@ -7,6 +7,7 @@
 //! There is no clock, no randomness and no map in hash order in what is replicated: `state` is a value that takes commands. Read
 //! `schema`, then `state`.
 
+mod adoption;
 mod command;
 mod config;
 mod coproc;

@@ -81,6 +81,32 @@ impl Seqs {
         }
     }
 
+    /// Puts a number back that is missing; not one that was never allotted. Whether it was missing.
+    pub(crate) fn restore(&mut self, seq: u64) -> bool {
+        if seq == 0 || seq >= self.next {
+            return false;
+        }
+        if seq < self.first {
+            let first = std::mem::replace(&mut self.first, seq);
+            if seq + 1 < first {
+                self.gaps.insert(seq + 1, first);
+            }
+            return true;
+        }
+        match self.gaps.range(..=seq).next_back() {
+            Some((&start, &end)) if end > seq => {
+                self.gaps.remove(&start);
+                for (start, end) in [(start, seq), (seq + 1, end)] {
+                    if start < end {
+                        self.gaps.insert(start, end);
+                    }
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn contains(&self, seq: u64) -> bool {
         self.first <= seq && seq < self.next && self.gaps.range(..=seq).next_back().is_none_or(|(_, &end)| end <= seq)
     }
@@ -120,6 +146,7 @@ mod tests {
         Push,
         Remove(u64),
         PushAt(u64),
+        Restore(u64),
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -127,6 +154,7 @@ mod tests {
             2 => Just(Op::Push),
             3 => (1u64..40).prop_map(Op::Remove),
             1 => (0u64..4).prop_map(Op::PushAt),
+            1 => (0u64..40).prop_map(Op::Restore),
         ]
     }
 
@@ -142,6 +170,9 @@ mod tests {
                         next += 1;
                     }
                     Op::Remove(seq) => prop_assert_eq!(seqs.remove(seq), set.remove(&seq)),
+                    Op::Restore(seq) => {
+                        prop_assert_eq!(seqs.restore(seq), seq > 0 && seq < next && set.insert(seq));
+                    }
                     Op::PushAt(skip) => {
                         seqs.push_at(next + skip);
                         set.insert(next + skip);

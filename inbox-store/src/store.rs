@@ -4,6 +4,7 @@ use crate::corrupt;
 use crate::reply;
 use crate::schema::body::{self, BodyId};
 use crate::schema::entry::{self, EntryBody, EntryHead};
+use crate::schema::{KeyKind, incarnation_of, subscription};
 use crate::tail::Page;
 use crate::timer::{ABANDONED_MAX, Abandoned, ExpiredEntries, TimerTask};
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use base_types::{
 use bytes::Bytes;
 use inbox_api::{
     Attach, AttachError, Attached, Commit, Detach, Entry, InboxError, InboxFuture, InboxId, InboxListener,
-    InboxService, InboxStats, InboxSummary, Insert, InsertOutcome, Origin, SessionVersion,
+    InboxService, InboxStats, InboxSummary, Insert, InsertOutcome, Origin, SessionVersion, SubscriptionPage,
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -391,6 +392,31 @@ impl InboxService for InboxStore {
 
     fn holders(&self) -> Vec<(NodeIncarnation, u64)> {
         self.handle.shared.state.lock().holders()
+    }
+
+    fn subscriptions(&self, after: Option<Bytes>, max: usize) -> Result<SubscriptionPage, InboxError> {
+        let all = KeyKind::Subscription.all();
+        let start = after.map_or_else(|| all.start.to_vec(), |after| [&after[..], &[0]].concat());
+        let (mut found, mut next, mut failed) = (Vec::new(), None, None);
+        let read = self.range.read(ROUTE, &mut |keys| {
+            keys.scan(&start..&all.end, &mut |key, value| {
+                match subscription::decode_key(key).and_then(|filter| Ok((filter, subscription::decode(value)?))) {
+                    Ok((filter, options)) => found.push((incarnation_of(key).unwrap_or(0), filter, options)),
+                    Err(error) => failed = Some(error),
+                }
+                if found.len() >= max {
+                    next = Some(Bytes::copy_from_slice(key));
+                }
+                if failed.is_some() || next.is_some() { Visit::Enough } else { Visit::More }
+            })
+        });
+        let failed = failed.map(corrupt("read a subscription"));
+        if let Some(error) = read.err().or(failed) {
+            return Err(InboxError::Unavailable { cause: error.to_string() });
+        }
+        let state = self.handle.shared.state.lock();
+        let named = |(incarnation, filter, options)| Some((state.id(incarnation)?, incarnation, filter, options));
+        Ok(SubscriptionPage { subscriptions: found.into_iter().filter_map(named).collect(), next })
     }
 
     fn settle_ended(&self, incarnations: Vec<u64>) -> InboxFuture<()> {

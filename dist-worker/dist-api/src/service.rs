@@ -35,6 +35,13 @@ pub trait DistService: Send + Sync + 'static {
     /// When the range refuses or does not answer.
     async fn add(&self, routes: Vec<Route>) -> Result<(), DistError>;
 
+    /// As [`DistService::add`], but proposes only those that are not there, as this node knows it; answers how many that were. For seeing to it
+    /// that what is subscribed is routed.
+    ///
+    /// # Errors
+    /// When the range fails, refuses or does not answer.
+    async fn ensure(&self, routes: Vec<Route>) -> Result<u64, DistError>;
+
     /// Removes routes (the options of a receiver don't matter). What is not there is fine.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ mod service;
 mod state;
 mod will;
 
-pub use service::{AttachError, InboxError, InboxFuture, InboxListener, InboxService};
+pub use service::{AttachError, InboxError, InboxFuture, InboxListener, InboxService, SubscriptionPage};
 pub use state::{
     Attach, Attached, Commit, Detach, DropCause, Entry, FullPolicy, InboxId, InboxReceiver, InboxStats, InboxSummary,
     Insert, InsertOutcome, Origin, QueueLimits, SessionVersion, packet_id_of,

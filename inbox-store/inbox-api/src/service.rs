@@ -4,6 +4,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use base_types::{ClientId, NodeIncarnation, SubscriptionFilter, SubscriptionOptions, TenantId};
+use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -35,6 +36,15 @@ pub enum AttachError {
     Inbox(#[from] InboxError),
 }
 
+/// Some of the subscriptions of all inboxes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionPage {
+    /// Whose, of which life, and what.
+    pub subscriptions: Vec<(InboxId, u64, SubscriptionFilter, SubscriptionOptions)>,
+    /// What to ask for `after` to get the next page; `None` when there is none.
+    pub next: Option<Bytes>,
+}
+
 /// The future of a change. The change is in the queue of its range as soon as the call returned, in the order of the calls.
 pub type InboxFuture<T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send>>;
 
@@ -49,6 +59,9 @@ pub trait InboxListener: Send + Sync + 'static {
     /// An inbox is gone: expired, or discarded by a clean start. Its routes lead nowhere now: the broker removes them, and then calls
     /// [`InboxService::settle_ended`]. Told on the node that leads; one with subscriptions again, by a later leader too, until it is settled.
     fn ended(&self, inbox: &InboxId, incarnation: u64, subscriptions: Vec<SubscriptionFilter>);
+    /// Inboxes of another lineage of the range came in, whose routes may be missing. Told on the node that leads, often: the broker sees to
+    /// the routes of all subscriptions ([`InboxService::subscriptions`]) once it is quiet.
+    fn adopted(&self) {}
     /// An inbox that was attached on this node is not any more: another connection took it over, or the node was taken for dead
     /// ([`InboxService::detach_node`]). The connection that holds `version` must end with Session taken over. It may be told before the
     /// attach of that version is answered: see [`InboxService::owns`].
@@ -156,6 +169,13 @@ pub trait InboxService: Send + Sync + 'static {
 
     /// The runs that own inboxes, and how many each, in order. Local and cheap.
     fn holders(&self) -> Vec<(NodeIncarnation, u64)>;
+
+    /// Some of the subscriptions of all inboxes, behind `after`, and where to go on: for making sure that each has its route. As this node knows
+    /// them; they may be gone by now.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn subscriptions(&self, after: Option<Bytes>, max: usize) -> Result<SubscriptionPage, InboxError>;
 
     /// No route leads to these lives of inboxes any more, of which [`InboxListener::ended`] told: it need not be told again.
     fn settle_ended(&self, incarnations: Vec<u64>) -> InboxFuture<()>;

@@ -3,6 +3,7 @@
 //! Everything below an inbox is keyed by the incarnation of the inbox, a number that the range allots once and never again. It is
 //! short, and no life of an inbox can ever see the entries of another.
 
+pub(crate) mod adopted;
 pub(crate) mod body;
 pub(crate) mod counter;
 pub(crate) mod cursor;
@@ -33,6 +34,7 @@ pub(crate) enum KeyKind {
     Inbound = 9,
     Doomed = 10,
     Ended = 11,
+    Adopted = 12,
 }
 
 impl KeyKind {

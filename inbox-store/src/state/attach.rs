@@ -14,6 +14,11 @@ use bytes::Bytes;
 use inbox_api::{Attach, Attached, InboxId, SessionVersion, WillFate};
 use std::sync::Arc;
 
+/// 2024-01-01: what the time in an incarnation counts from.
+const EPOCH: WallMs = WallMs(1_704_067_200_000);
+/// As a power of two: more sessions are not made in a millisecond for long.
+const ALLOTTED_PER_MS: u32 = 16;
+
 /// What is longer is removed bit by bit, or as a range.
 pub(super) const REMOVED_AT_ONCE: u64 = if cfg!(test) { 2 } else { 256 };
 
@@ -40,7 +45,7 @@ impl State {
         }
         let version = match kept {
             Some(old) => SessionVersion { attach: old.attach + 1, ..old },
-            None => self.allot(space),
+            None => self.allot(cx, space),
         };
         let record = InboxRecord {
             version,
@@ -163,10 +168,11 @@ impl State {
         Ok(())
     }
 
-    /// A number that no inbox of this range ever had.
-    fn allot(&mut self, space: &mut dyn KvSpace) -> SessionVersion {
-        let incarnation = self.next_incarnation;
-        self.next_incarnation += 1;
+    /// A number that no inbox of this range ever had, and in all likelihood none of another lineage, nor of a history that a forced recovery
+    /// gave up: it begins with the time, so what was allotted elsewhere, or is forgotten, is not allotted again.
+    pub(super) fn allot(&mut self, cx: &ApplyCx, space: &mut dyn KvSpace) -> SessionVersion {
+        let incarnation = self.next_incarnation.max(cx.stamped.0.saturating_sub(EPOCH.0) << ALLOTTED_PER_MS);
+        self.next_incarnation = incarnation + 1;
         space.put(&counter::KEY, &counter::encode(self.next_incarnation));
         SessionVersion { incarnation, attach: 1 }
     }
@@ -354,11 +360,19 @@ impl State {
         delay: u32,
         space: &mut dyn KvSpace,
     ) -> Result<(), KvError> {
+        self.will_falls_due(cx, version, Self::after_delay(cx, delay), space)
+    }
+
+    pub(super) fn will_falls_due(
+        &mut self,
+        cx: &ApplyCx,
+        version: SessionVersion,
+        due: WallMs,
+        space: &mut dyn KvSpace,
+    ) -> Result<(), KvError> {
         // It is gone when it was settled already.
         let Some(value) = space.get(&will::key(version))? else { return Ok(()) };
         let record = will::decode(value).map_err(corrupt("read a will"))?;
-        // Stamps are cut to the millisecond, and a delayed will is never early.
-        let due = WallMs(cx.stamped.plus_secs(u64::from(delay)).0.saturating_add(u64::from(delay > 0)));
         let waiting = self.wills.get(&version);
         if waiting.is_some_and(|waiting| waiting.due <= due) {
             return Ok(());

@@ -117,7 +117,7 @@ impl State {
     }
 
     /// Keeps an entry in memory for the connection that will fetch it, and gives up older ones for it.
-    fn remember(&mut self, incarnation: u64, seq: u64, recent: Option<Recent>) {
+    pub(super) fn remember(&mut self, incarnation: u64, seq: u64, recent: Option<Recent>) {
         let Some(tail) = self.inboxes.get_mut(&incarnation).and_then(|inbox| inbox.tail.as_mut()) else { return };
         let Some(recent) = recent else {
             self.ledger.cached_bytes -= tail.clear(seq + 1);

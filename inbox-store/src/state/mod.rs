@@ -1,5 +1,6 @@
 //! The state machine, split by what a command is about.
 
+mod adopt;
 mod attach;
 mod commit;
 mod housekeeping;
@@ -90,6 +91,7 @@ pub(crate) enum Notice {
     Ended(Arc<InboxId>, u64, Vec<SubscriptionFilter>),
     WillDue(Arc<InboxId>, SessionVersion, PendingWill),
     Queued(Arc<InboxId>, SessionVersion),
+    Adopted,
 }
 
 impl State {
@@ -131,6 +133,7 @@ impl State {
             Ok(Command::Expire { incarnations }) => self.expire(cx, &incarnations, space),
             Ok(Command::Discard { version, seqs }) => self.discard(cx, version, &seqs, space),
             Ok(Command::Abandon { inbox, run, token }) => self.abandon(cx, &inbox, run, token, space),
+            Ok(Command::Adopt { lineage, incarnation, part }) => self.adopt(cx, lineage, incarnation, &part, space),
             Ok(Command::SettleEnded { incarnations }) => self.settle_ended(&incarnations, space),
             Ok(Command::Sweep { incarnation, max }) => self.sweep(incarnation, max, space),
             Err(error) => {

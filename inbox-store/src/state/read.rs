@@ -63,6 +63,11 @@ impl State {
         incarnation >= self.next_incarnation || self.incarnation(inbox) == Some(incarnation)
     }
 
+    /// Whose life this is.
+    pub(crate) fn id(&self, incarnation: u64) -> Option<InboxId> {
+        self.inboxes.get(&incarnation).map(|inbox| (*inbox.id).clone())
+    }
+
     pub(crate) fn owns(&self, version: SessionVersion) -> bool {
         let inbox = self.inboxes.get(&version.incarnation);
         inbox.is_some_and(|inbox| inbox.record.version == version && inbox.record.is_attached())

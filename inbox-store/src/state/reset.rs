@@ -64,7 +64,9 @@ impl State {
         let node = self.config.node;
         let is_here = |inbox: &Inbox| matches!(inbox.record.holder, Holder::Attached(run) if run.node == node);
         for inbox in before.inboxes.values().filter(|inbox| is_here(inbox)) {
-            if !self.owns(inbox.version()) {
+            // Another lineage may have allotted the same version, to another connection.
+            let same = |now: &Inbox| (&now.id, &now.record) == (&inbox.id, &inbox.record);
+            if !self.inboxes.get(&inbox.incarnation()).is_some_and(|now| same(now)) {
                 self.notices.push(Notice::Fenced(inbox.id.clone(), inbox.version()));
             }
         }

@@ -4,12 +4,12 @@ use super::State;
 use crate::command;
 use crate::reply;
 use crate::schema::entry::{self, EntryBody};
-use crate::schema::{KeyKind, body};
+use crate::schema::{KeyKind, body, incarnation_of, subscription};
 use crate::tail::Page;
 use crate::testing::{RUN, START, client, inbox, message, to, will};
 use crate::{InboxConfig, InboxCoproc};
-use base_kv_api::KvRead;
 use base_kv_api::testing::CoprocHarness;
+use base_kv_api::{Coproc, KvRead, RangeId, Visit};
 use base_types::{Incarnation, Message, NodeIncarnation, PacketId, SubscriptionFilter, WallMs};
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -611,7 +611,7 @@ impl World {
     }
 
     fn check_subscriptions(&self) {
-        use crate::schema::{ended, incarnation_of, subscription};
+        use crate::schema::ended;
         let mut want = self.model.ended.clone();
         let found: BTreeMap<_, _> = self
             .of(KeyKind::Ended)
@@ -648,5 +648,101 @@ proptest! {
             world.check();
         }
         world.replicas.check();
+    }
+}
+
+/// The payloads of a queue, in order.
+fn payloads(inbox: &ModelInbox) -> Vec<Bytes> {
+    inbox.queue.values().map(|entry| entry.message.payload.clone()).collect()
+}
+
+impl World {
+    /// The messages of an inbox, in order, as they are on disk.
+    fn stored(&self, incarnation: u64) -> Vec<Bytes> {
+        let space = self.replicas.space();
+        let entries = self.of(KeyKind::Entry).filter(|(key, _)| entry::decode_key(key).unwrap().0 == incarnation);
+        let bytes = entries.map(|(_, value)| match entry::decode(value.clone()).unwrap().1 {
+            EntryBody::Inline(bytes) => bytes,
+            EntryBody::Shared(id) => space.get(&body::key(id)).unwrap().unwrap(),
+        });
+        bytes.map(|bytes| Message::decode(bytes).unwrap().payload).collect()
+    }
+
+    fn filters(&self, incarnation: u64) -> BTreeSet<u8> {
+        let keys = self.of(KeyKind::Subscription).filter(|(key, _)| incarnation_of(key) == Some(incarnation));
+        let found: Vec<_> = keys.map(|(key, _)| subscription::decode_key(key).unwrap()).collect();
+        (0..3).filter(|&n| found.contains(&filter(n))).collect()
+    }
+
+    /// Takes over what another lineage holds, in pieces of so many commands.
+    fn adopt(&mut self, loser: &Self, piece: usize) {
+        let from = RangeId { id: 0, lineage: 7, epoch: 1 };
+        let mut after = Vec::new();
+        loop {
+            let (start, mut commands) = (after.clone(), Vec::new());
+            let take = &mut |place: &[u8], command| {
+                after = place.to_vec();
+                commands.push(command);
+                if commands.len() < piece { Visit::More } else { Visit::Enough }
+            };
+            loser.replicas.coproc().adopt(from, loser.replicas.space(), &start, take).unwrap();
+            if commands.is_empty() {
+                return;
+            }
+            for command in commands {
+                assert_eq!(reply::read_done(self.apply(command)), Ok(()));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Of two halves that each went on, nothing that was acknowledged in either is missing in the one that stays.
+    #[test]
+    fn a_lineage_is_adopted_whole_and_once(
+        one in prop::collection::vec(op(), 0..40),
+        other in prop::collection::vec(op(), 0..40),
+        piece in 1usize..4,
+    ) {
+        let (mut winner, mut loser) = (World::new(), World::new());
+        one.iter().for_each(|op| winner.run(op));
+        other.iter().for_each(|op| loser.run(op));
+        winner.now = winner.now.max(loser.now);
+        winner.adopt(&loser, piece);
+        let once = winner.replicas.space().clone();
+        winner.adopt(&loser, piece + 1);
+        prop_assert_eq!(&once, winner.replicas.space());
+        winner.replicas.check();
+        let mut rebuilt = State::new(winner.state().config.clone());
+        rebuilt.reset(winner.replicas.space()).unwrap();
+        prop_assert_eq!(rebuilt.digest(), winner.state().digest());
+
+        let stats = winner.state().stats();
+        let mut queued = 0;
+        for (client, name) in CLIENTS.iter().enumerate() {
+            let (ours, theirs) = (winner.model.inboxes.get(&client), loser.model.inboxes.get(&client));
+            let theirs = theirs.filter(|theirs| theirs.expiry_secs > 0 && ours.is_none_or(|ours| ours.owner == theirs.owner));
+            let incarnation = winner.state().incarnation(&inbox(name));
+            prop_assert_eq!(incarnation.is_some(), ours.is_some() || theirs.is_some());
+            let Some(incarnation) = incarnation else { continue };
+            let want = ours.iter().chain(&theirs).flat_map(|inbox| payloads(inbox)).collect::<Vec<_>>();
+            let filters = ours.iter().chain(&theirs).flat_map(|inbox| inbox.subscriptions.clone()).collect();
+            queued += want.len() as u64;
+            prop_assert_eq!(winner.stored(incarnation), want);
+            prop_assert_eq!(winner.filters(incarnation), filters);
+            if let (None, Some(theirs)) = (ours, theirs) {
+                let state = winner.state();
+                let got = &state.inboxes[&incarnation];
+                let seqs: Vec<_> = (0..theirs.next + 5).filter(|&seq| got.seqs.contains(seq)).collect();
+                prop_assert_eq!(seqs, theirs.queue.keys().copied().collect::<Vec<_>>());
+                prop_assert_eq!(&got.inbound, &theirs.inbound);
+                prop_assert_eq!(got.released.iter().map(|r| r.seq).collect::<Vec<_>>(), theirs.released.clone());
+                prop_assert!(got.queue.sent_upto >= theirs.sent_upto.min(theirs.next));
+            }
+        }
+        prop_assert_eq!(stats.queued_messages, queued);
+        // A will that was to be sent is sent.
+        let due = |world: &World| world.model.wills.values().filter(|due| due.is_some()).count();
+        prop_assert!(stats.wills as usize >= due(&winner) + due(&loser));
     }
 }

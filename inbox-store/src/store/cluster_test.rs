@@ -363,6 +363,51 @@ async fn counts_go_on_after_a_snapshot() {
     assert_eq!(stats, [1, 1, 0]);
 }
 
+#[tokio::test]
+async fn what_is_subscribed_is_read_in_pages() {
+    let cluster = Cluster::new();
+    let mut want = Vec::new();
+    for name in ["a", "b", "c"] {
+        let version = cluster.attach(1, attach(name, 100)).await;
+        cluster.store(1).subscribe(&inbox(name), version, filters(&["x", "y/+"])).await.unwrap();
+        let subscribed = filters(&["x", "y/+"]);
+        want.extend(subscribed.into_iter().map(|(filter, o)| (inbox(name), version.incarnation, filter, o)));
+        if name == "b" {
+            // One that ended is not there, though its subscriptions are until its routes are gone.
+            cluster.attach(0, Attach { clean_start: true, ..attach(name, 100) }).await;
+            want.truncate(2);
+        }
+    }
+    for max in [1, 2, 3, 100] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = cluster.store(2).subscriptions(after, max).unwrap();
+            found.extend(page.subscriptions);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, want, "in pages of {max}");
+    }
+}
+
+#[tokio::test]
+async fn two_lineages_allot_other_lives() {
+    let [one, other] = [Cluster::new(), Cluster::new()];
+    one.clock.advance(Duration::from_secs(1_800_000_000));
+    other.clock.advance(Duration::from_millis(1_800_000_000_001));
+    let mut lives: Vec<_> = Vec::new();
+    for name in ["a", "b", "c"] {
+        lives.push(one.attach(0, attach(name, 100)).await.incarnation);
+        lives.push(other.attach(0, attach(name, 100)).await.incarnation);
+    }
+    lives.sort_unstable();
+    lives.dedup();
+    assert_eq!(lives.len(), 6);
+    one.check();
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Attach { node: usize, client: usize, clean_start: bool, will: bool, keeps: bool },
