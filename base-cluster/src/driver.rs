@@ -92,13 +92,6 @@ impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(next) => self.swim.on_time(Instant::now()),
-                received = self.socket.recv_from(&mut buffer) => match received {
-                    Ok((length, from)) => self.on_burst(&mut buffer, length, from),
-                    Err(error) => {
-                        tracing::debug!(%error, "receiving gossip");
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                },
                 command = commands.recv() => match command {
                     Some(Command::Evict(node, done)) => _ = done.send(self.evict(node)),
                     Some(Command::Leave(done)) => {
@@ -117,6 +110,14 @@ impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
                     }
                 }
                 _ = tick.tick() => self.on_tick(),
+                // Last, so that a flood holds up nothing else.
+                received = self.socket.recv_from(&mut buffer) => match received {
+                    Ok((length, from)) => self.on_burst(&mut buffer, length, from),
+                    Err(error) => {
+                        tracing::debug!(%error, "receiving gossip");
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                },
             }
             self.send();
             self.show();

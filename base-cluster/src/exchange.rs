@@ -206,6 +206,8 @@ impl<L: Links + ?Sized> Task<L> {
         let mut tell_at = None;
         loop {
             tokio::select! {
+                // In the same order under each seed.
+                biased;
                 changed = self.members.changed() => {
                     if changed.is_err() {
                         return;
@@ -219,8 +221,8 @@ impl<L: Links + ?Sized> Task<L> {
                     tell_at = None;
                     self.tell_all();
                 }
-                Some(done) = self.calls.next() => self.on_done(done),
                 _ = every.tick() => self.on_tick(),
+                Some(done) = self.calls.next() => self.on_done(done),
             }
         }
     }
