@@ -413,7 +413,7 @@ fn names_are_ours_or_bifromqs_and_options_are_typed() {
         name: "org.apache.bifromq.dist.worker.balance.ReplicaCntBalancerFactory".into(),
         options: json!({ "votersPerRange": 5, "learnersPerRange": -1 }),
     };
-    assert_eq!(build(&[class.clone()]).unwrap(), [&always[..], &["ReplicaCntBalancer"]].concat());
+    assert_eq!(build(std::slice::from_ref(&class)).unwrap(), [&always[..], &["ReplicaCntBalancer"]].concat());
     assert_eq!(
         build(&[class.clone(), BalancerSpec::named(ReplicaCnt::NAME)]).unwrap_err(),
         BalancerError::Twice { name: ReplicaCnt::NAME }

@@ -30,6 +30,8 @@ section! {
         cluster_domain_name: Option<String> = None, "clusterDomainName";
         /// What all nodes know and no stranger does.
         secret: Option<SecretText> = None, "secret";
+        /// Another one that is let in too, while the secret is changed on one node after the other.
+        other_secret: Option<SecretText> = None, "otherSecret";
         /// Certificates instead of a secret.
         tls: ClusterTlsConfig = ClusterTlsConfig::default(), "tls";
         /// Neither secret nor certificates are needed off loopback.
@@ -71,6 +73,8 @@ pub struct Cluster {
 pub struct Protection {
     /// What all nodes know. Seals what goes over UDP, and over TCP when there is no `tls`.
     pub secret: Option<Secret>,
+    /// Opens as well, while the secret is being changed; only with `secret`.
+    pub other_secret: Option<Secret>,
     /// For what goes over TCP.
     pub tls: Option<ClusterTls>,
 }
@@ -353,40 +357,42 @@ impl Check<'_> {
 
     fn advertise(&mut self, bind: IpAddr) -> Option<Endpoint> {
         let port = self.config.port;
-        match &self.config.advertise_host {
-            Some(host) if is_host(host) && host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) => {
-                self.violate("advertiseHost", Some(host.clone()), "must be an address at which others reach this node");
-                None
-            }
-            Some(host) if is_host(host) => Some(Endpoint { host: host.clone(), port }),
-            Some(host) => {
-                self.violate(
-                    "advertiseHost",
-                    Some(host.clone()),
-                    "must be an IP address or a DNS name, without a port",
-                );
-                None
-            }
-            None if bind.is_unspecified() => {
+        let Some(host) = &self.config.advertise_host else {
+            if bind.is_unspecified() {
                 let message = "must say how others reach this node, since clusterConfig.host says everywhere";
                 self.violate("advertiseHost", None, message);
+                return None;
+            }
+            return Some(Endpoint { host: bind.to_string(), port });
+        };
+        if !is_host(host) {
+            self.violate("advertiseHost", Some(host.clone()), "must be an IP address or a DNS name, without a port");
+            return None;
+        }
+        if host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
+            self.violate("advertiseHost", Some(host.clone()), "must be an address at which others reach this node");
+            return None;
+        }
+        Some(Endpoint { host: host.clone(), port })
+    }
+
+    fn secret(&mut self, key: &str, text: Option<&SecretText>) -> Option<Secret> {
+        match text?.resolve(self.directory, self.environment) {
+            Ok(secret) => Some(secret),
+            Err(message) => {
+                self.violate(key, None, message);
                 None
             }
-            None => Some(Endpoint { host: bind.to_string(), port }),
         }
     }
 
     fn protection(&mut self) -> Option<Protection> {
         let before = self.violations.len();
-        let (directory, environment) = (self.directory, self.environment);
-        let secret = match self.config.secret.as_ref().map(|text| text.resolve(directory, environment)) {
-            Some(Err(message)) => {
-                self.violate("secret", None, message);
-                None
-            }
-            Some(Ok(secret)) => Some(secret),
-            None => None,
-        };
+        let secret = self.secret("secret", self.config.secret.as_ref());
+        let other_secret = self.secret("otherSecret", self.config.other_secret.as_ref());
+        if self.config.secret.is_none() && other_secret.is_some() {
+            self.violate("otherSecret", None, "needs clusterConfig.secret, which is the one that is used");
+        }
         let tls = &self.config.tls;
         let files =
             [("certFile", &tls.cert_file), ("keyFile", &tls.key_file), ("trustCertsFile", &tls.trust_certs_file)];
@@ -398,7 +404,7 @@ impl Check<'_> {
                     self.violate(&key, None, "must name a PEM file: each node checks the other, with all three files");
                     continue;
                 };
-                let full = directory.join(file);
+                let full = self.directory.join(file);
                 match std::fs::File::open(&full).and_then(|file| file.metadata()) {
                     Ok(metadata) if metadata.is_file() => found.push(full),
                     Ok(_) => self.violate(&key, Some(file.display().to_string()), "is no file"),
@@ -411,7 +417,7 @@ impl Check<'_> {
         let tls = <[PathBuf; 3]>::try_from(found).ok();
         let tls =
             tls.map(|[cert_file, key_file, trust_certs_file]| ClusterTls { cert_file, key_file, trust_certs_file });
-        (self.violations.len() == before).then_some(Protection { secret, tls })
+        (self.violations.len() == before).then_some(Protection { secret, other_secret, tls })
     }
 
     /// Who can reach this node, and whom it can reach.
@@ -438,6 +444,10 @@ impl Check<'_> {
             } else if seed.host.parse::<IpAddr>().is_ok() {
                 self.violate("host", Some(bind.to_string()), message);
             }
+        }
+        if !only_here && protection.tls.is_some() && protection.secret.is_none() {
+            let message = "covers what goes over TCP only: without a clusterConfig.secret, who reaches the port can forge over UDP who is alive";
+            self.warn("tls.certFile", message);
         }
         if !only_here && advertise.is_loopback() {
             self.warn(

@@ -72,6 +72,7 @@ fn off_loopback_a_cluster_needs_a_secret_or_certificates_or_an_explicit_no() {
     assert_eq!(loaded.warnings, []);
     let tls = "tls: { certFile: cert.pem, keyFile: key.pem, trustCertsFile: ca.pem }";
     let loaded = cluster(&format!("{open}, {tls}")).unwrap();
+    assert!(loaded.warnings[0].message.contains("forge over UDP"), "{:?}", loaded.warnings);
     assert!(loaded.cluster.unwrap().protection.tls.unwrap().trust_certs_file.ends_with("ca.pem"));
     assert!(refusal(&format!("{open}, tls: {{ certFile: cert.pem, keyFile: key.pem }}")).contains("trustCertsFile"));
     assert!(refusal(&format!("{open}, {}", tls.replace("ca.pem", "no.pem"))).contains("cannot be read"));
@@ -93,6 +94,9 @@ fn a_secret_is_found_long_enough_and_never_shown() {
         let text = cluster(yaml).unwrap_err().to_string();
         assert!(text.contains("clusterConfig.secret") && !text.contains("hunter2"), "{text}");
     }
+    let rotating = "port: 8899, secret: 0123456789abcdef, otherSecret: 'file:secret'";
+    assert!(cluster(rotating).unwrap().cluster.unwrap().protection.other_secret.is_some());
+    assert!(refusal("port: 8899, otherSecret: 'file:secret'").contains("needs clusterConfig.secret"));
     let loaded = cluster("port: 8899, secret: hunter2hunter2hunter2").unwrap();
     for text in [loaded.print(), format!("{loaded:?}")] {
         assert!(!text.contains("hunter2"), "{text}");
