@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -368,7 +369,8 @@ impl Mesh for Rpc {
 async fn handle_own(shared: Arc<Shared>, mut letters: mpsc::Receiver<Letter>) {
     let me = shared.passport.me;
     while let Some(Letter { service, body, reply }) = letters.recv().await {
-        shared.services.handle(service, me, body, reply);
+        // A handler that panics ends a connection, when it is called over one; here it must not end all calls to come.
+        let _ = catch_unwind(AssertUnwindSafe(|| shared.services.handle(service, me, body, reply)));
     }
 }
 

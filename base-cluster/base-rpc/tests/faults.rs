@@ -192,6 +192,28 @@ async fn a_body_that_is_too_large_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_costs_its_connection_and_no_later_call() {
+    let (a, b) = pair(Security::Plain).await;
+    for node in [&a, &b] {
+        node.serve(
+            Service::ADMIN,
+            Arc::new(|_: NodeIncarnation, body: Bytes, reply: Reply| {
+                assert!(!body.is_empty(), "as it is meant to");
+                reply.send(body);
+            }),
+        );
+    }
+    assert_eq!(a.call(B, Lane::Data, Service::ADMIN, Bytes::new(), SOON).await, Err(CallError::Lost { to: B }));
+    assert!(a.call(A, Lane::Data, Service::ADMIN, Bytes::new(), SOON).await.is_err());
+    assert_eq!(a.call(A, Lane::Data, Service::ADMIN, "x".into(), SOON).await, Ok("x".into()));
+    let until = Instant::now() + SOON;
+    while a.call(B, Lane::Data, Service::ADMIN, "x".into(), SOON).await != Ok("x".into()) {
+        assert!(Instant::now() < until, "it is connected again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stopped_node_answers_nobody_and_calls_nobody() {
     let (a, b) = pair(secret("s")).await;
     echo(&*b);
