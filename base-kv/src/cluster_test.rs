@@ -3,13 +3,17 @@
 mod chaos;
 mod harness;
 
+use crate::raft::wire::{self, Address, Refusal};
+use crate::raft::{LeaderId, LogId, Vote};
+use crate::{ExecuteError, Role};
 use base_kv_api::balance::Command;
-use base_kv_api::{MutateError, RangeClient};
+use base_kv_api::{MutateError, RangeClient, RangeId, ReplicaId};
+use base_rpc::{Lane, Mesh, Service};
+use base_types::{Incarnation, NodeId, NodeIncarnation};
 use harness::{Cluster, SOON, command, soon, until};
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-
-use crate::{ExecuteError, Role};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_take_commands_anywhere_and_hold_the_same_in_the_end() {
@@ -228,5 +232,125 @@ async fn commands_for_another_membership_are_refused_and_removed_replicas_go() {
         assert!(Instant::now() < deadline, "{:?}", cluster.node(away).replicas("inbox"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_for_another_lineage_epoch_or_replica_is_refused_and_changes_nothing() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let leader = cluster.leader().await;
+    let before = cluster.view(leader);
+    let stranger = NodeIncarnation { node: NodeId(9), incarnation: Incarnation(1) };
+    let mesh = cluster.hub.enter(stranger);
+    let from = ReplicaId { store: 77, counter: 1 };
+    let right = Address { range: before.range, from, to: before.replica };
+    let vote = Vote { leader_id: LeaderId { term: 1 << 40, node_id: from }, committed: true };
+    let last_log_id = Some(LogId::new(LeaderId { term: 1 << 40, node_id: from }, 1 << 40));
+    let append = AppendEntriesRequest { vote, prev_log_id: None, entries: vec![], leader_commit: None };
+    let ask = async |address: Address| {
+        let messages = [
+            wire::append_request(&address, &append),
+            wire::vote_request(&address, wire::kind::VOTE, &VoteRequest::new(vote, last_log_id)),
+            wire::vote_request(&address, wire::kind::PRE_VOTE, &VoteRequest::new(vote, last_log_id)),
+        ];
+        let mut refusals = Vec::new();
+        for message in messages {
+            let to = NodeId(leader as u64 + 1);
+            let reply = mesh.call(to, Lane::Raft, Service::RAFT, message.freeze(), SOON).await.unwrap();
+            refusals.push(wire::read_reply(reply).err().unwrap());
+        }
+        refusals
+    };
+    let range = before.range;
+    for range in [
+        RangeId { lineage: range.lineage + 1, ..range },
+        RangeId { epoch: range.epoch + 1, ..range },
+        RangeId { id: range.id + 1, ..range },
+    ] {
+        assert_eq!(soon(ask(Address { range, ..right })).await, vec![Refusal::OtherRange(before.range); 3]);
+    }
+    for to in
+        [ReplicaId { store: before.replica.store + 1, ..before.replica }, ReplicaId { counter: 99, ..before.replica }]
+    {
+        assert_eq!(soon(ask(Address { to, ..right })).await, vec![Refusal::Unknown; 3]);
+    }
+    assert_eq!(soon(cluster.range(leader).mutate(b"", command(1))).await, Ok(command(1)));
+    let after = cluster.view(leader);
+    assert_eq!((before.term, before.leader, before.voters), (after.term, after.leader, after.voters));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_breaks_stops_and_another_one_leads() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let broken = cluster.leader().await;
+    let other = (broken + 1) % 3;
+    soon(cluster.range(other).ready()).await;
+    cluster.break_disk(broken);
+    let open = cluster.range(broken).mutate(b"", command(1));
+    let started = Instant::now();
+    assert_eq!(soon(cluster.range(other).mutate(b"", command(2))).await, Ok(command(2)));
+    println!("another one leads after {:?}", started.elapsed());
+    assert_eq!(soon(open).await, Err(MutateError::Unknown));
+    until("the broken one says so", || cluster.stats(broken).is_some_and(|stats| stats.role == Role::Stopped)).await;
+    assert!(cluster.view(broken).fault.is_some_and(|fault| fault.contains("input/output error")));
+    let refused = soon(cluster.range(broken).mutate(b"", command(3))).await;
+    assert!(matches!(refused, Err(MutateError::Stopped { .. })), "{refused:?}");
+    for (host, _) in cluster.up.iter_mut().filter_map(Option::take) {
+        soon(host.shutdown()).await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_full_lets_another_one_lead() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let full = cluster.leader().await;
+    let other = (full + 1) % 3;
+    cluster.leave_free(full, 99);
+    until("another one leads", || {
+        cluster.view(full).leader.is_some_and(|l| Some(l) != cluster.range(full).replica_id())
+    })
+    .await;
+    assert_eq!(soon(cluster.range(other).mutate(b"", command(1))).await, Ok(command(1)));
+    let refused = soon(cluster.range(full).mutate(b"", command(2))).await;
+    assert_eq!(refused, Err(MutateError::NoSpace { free: 99, needed: 100 }));
+    soon(cluster.range(full).linearize(b"")).await.unwrap();
+    assert_eq!(cluster.journal(full), [1]);
+    cluster.leave_free(full, 1000);
+    let deadline = Instant::now() + SOON;
+    while soon(cluster.range(full).mutate(b"", command(3))).await.is_err() {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+/// Three seconds of each: many times what a follower waits for a leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_cut_one_way_changes_no_term_as_long_as_a_majority_hears_the_leader() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let leader = cluster.leader().await;
+    let (deaf, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    soon(cluster.range(third).ready()).await;
+    let term = cluster.view(leader).term;
+    for cut in [(deaf, leader), (leader, deaf)] {
+        cluster.cut(cut.0, cut.1);
+        let until = Instant::now() + Duration::from_secs(3);
+        let mut n = 0;
+        while Instant::now() < until {
+            n += 1;
+            assert_eq!(soon(cluster.range(third).mutate(b"", command(n))).await, Ok(command(n)));
+        }
+        assert_eq!(cluster.view(leader).role, Role::Leader);
+        assert_eq!(cluster.view(leader).term, term, "cut {cut:?}");
+        cluster.hub.heal();
+        soon(cluster.range(deaf).linearize(b"")).await.unwrap();
+    }
+    cluster.assert_alike().await;
     cluster.shutdown().await;
 }

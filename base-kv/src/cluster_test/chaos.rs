@@ -197,7 +197,7 @@ async fn one_run(seed: u64, length: Duration) {
         let of_one: Vec<u64> = found.iter().copied().filter(|n| n / NODE == node).collect();
         assert!(of_one.is_sorted(), "seed {seed}: node {node} out of order");
     }
-    let stale = told.stale.lock();
+    let stale = std::mem::take(&mut *told.stale.lock());
     assert!(stale.is_empty(), "seed {seed}: read before they were there: {stale:?}");
     cluster.shutdown().await;
 }

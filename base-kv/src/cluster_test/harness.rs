@@ -9,7 +9,7 @@ use base_rpc::MemHub;
 use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(super) const SOON: Duration = Duration::from_secs(40);
@@ -34,20 +34,21 @@ impl Coproc for Journal {
 struct Disk {
     log: Arc<MemEngine>,
     data: Arc<MemEngine>,
+    free: Arc<AtomicU64>,
     dir: tempfile::TempDir,
 }
 
 impl Disk {
     fn new() -> Self {
-        Self { log: Arc::default(), data: Arc::default(), dir: tempfile::tempdir().unwrap() }
+        let free = Arc::new(AtomicU64::new(1000));
+        Self { log: Arc::default(), data: Arc::default(), free, dir: tempfile::tempdir().unwrap() }
     }
 }
 
 pub(super) struct Cluster {
     pub(super) hub: MemHub,
     disks: Vec<Disk>,
-    /// Disks of those that were killed, as they were when the killed process still could write.
-    up: Vec<Option<(Host, Range)>>,
+    pub(super) up: Vec<Option<(Host, Range)>>,
     runs: u64,
     deadline: Duration,
 }
@@ -108,7 +109,7 @@ impl Cluster {
         let mesh = Arc::new(self.hub.enter(run));
         let disk = &self.disks[node];
         let (log, data): (Arc<dyn Engine>, Arc<dyn Engine>) = (disk.log.clone(), disk.data.clone());
-        let space = Space::new(Probe::Said(Arc::new(AtomicU64::new(1 << 40))), 0);
+        let space = Space::new(Probe::Said(Arc::clone(&disk.free)), 100);
         let (clock, observer) = (Arc::new(SystemClock), Arc::new(()));
         let ground = Ground { log, data, clock, observer, space, home: None, mesh: Some(mesh) };
         let host = Host::over(self.config(node), run.node, ground).unwrap();
@@ -216,6 +217,16 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The log of a node can't be written any more.
+    pub(super) fn break_disk(&self, node: usize) {
+        self.disks[node].log.break_after(0);
+    }
+
+    /// Bytes that a node's disk has free, of which 100 are the reserve.
+    pub(super) fn leave_free(&self, node: usize, bytes: u64) {
+        self.disks[node].free.store(bytes, Ordering::Relaxed);
     }
 
     /// Nobody reaches this node, it reaches nobody.
