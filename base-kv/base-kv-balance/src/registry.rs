@@ -6,6 +6,50 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// A policy that can be configured: its name, its options, and how it is made.
+///
+/// ```
+/// use base_kv_api::balance::{Balancer, Decision, Landscape};
+/// use base_kv_balance::{BalancerKind, BalancerSpec, Registry, StoreSetup};
+/// use std::time::Duration;
+///
+/// /// Looks again after a while, and is content.
+/// struct Content(Duration);
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+/// struct ContentOptions {
+///     every_sec: u64,
+/// }
+///
+/// impl Default for ContentOptions {
+///     fn default() -> Self {
+///         Self { every_sec: 60 }
+///     }
+/// }
+///
+/// impl BalancerKind for Content {
+///     const NAME: &'static str = "ContentBalancer";
+///     type Options = ContentOptions;
+///
+///     fn build(options: ContentOptions, _: &StoreSetup) -> Result<Box<dyn Balancer>, String> {
+///         Ok(Box::new(Self(Duration::from_secs(options.every_sec))))
+///     }
+/// }
+///
+/// impl Balancer for Content {
+///     fn name(&self) -> &'static str {
+///         Self::NAME
+///     }
+///
+///     fn balance(&mut self, _now: Duration, _landscape: &Landscape) -> Decision {
+///         Decision::WakeAfter(self.0)
+///     }
+/// }
+///
+/// let registry = Registry::standard().register::<Content>();
+/// let list = [BalancerSpec { name: "ContentBalancer".into(), options: serde_json::json!({ "everySec": 5 }) }];
+/// assert!(registry.build(&list, &StoreSetup::default()).is_ok());
+/// ```
 pub trait BalancerKind {
     /// As in the configuration, in logs and metrics.
     const NAME: &'static str;
