@@ -13,7 +13,8 @@ use inbox_api::{Attach, Commit, Detach, InboxId, Insert, Origin, QueueLimits, Se
 const FORMAT: u8 = 1;
 
 // Persisted in the log: never change or reuse a number.
-const ATTACH: u8 = 1;
+/// As [`ATTACH`], of before lives of inboxes began with the time: read only.
+const ATTACH_COUNTED: u8 = 1;
 const DETACH: u8 = 2;
 const SUBSCRIBE: u8 = 3;
 const UNSUBSCRIBE: u8 = 4;
@@ -23,9 +24,12 @@ const DETACH_RUNS: u8 = 7;
 const EXPIRE: u8 = 8;
 const DISCARD: u8 = 9;
 const SWEEP: u8 = 10;
-const ABANDON: u8 = 11;
+/// As [`ABANDON`], of before it ended what the attach had made: read only.
+const ABANDON_KEPT: u8 = 11;
 const SETTLE_ENDED: u8 = 12;
 const ADOPT: u8 = 13;
+const ATTACH: u8 = 14;
+const ABANDON: u8 = 15;
 
 /// A command, taken apart.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub(crate) enum Command {
         attach: Box<Attach>,
         /// Names this call among those of its node's run.
         token: u64,
+        /// The life of an inbox that it makes begins with the time.
+        timed: bool,
     },
     Detach {
         version: SessionVersion,
@@ -74,6 +80,8 @@ pub(crate) enum Command {
         inbox: InboxId,
         run: NodeIncarnation,
         token: u64,
+        /// Ends it too, if this call made it.
+        ends: bool,
     },
     /// Takes over a part of an inbox of another lineage, which had this incarnation there.
     Adopt {
@@ -399,9 +407,9 @@ impl Command {
         let command = match r.u8()? {
             // The message is the rest.
             INSERT => return read_insert(r).map(Self::Insert),
-            ATTACH => {
+            kind @ (ATTACH | ATTACH_COUNTED) => {
                 let token = r.varint()?;
-                Self::Attach { attach: Box::new(read_attach(&mut r)?), token }
+                Self::Attach { attach: Box::new(read_attach(&mut r)?), token, timed: kind == ATTACH }
             }
             DETACH => Self::Detach {
                 version: read_version(&mut r)?,
@@ -425,7 +433,10 @@ impl Command {
             DETACH_RUNS => Self::DetachRuns { current: read_run(&mut r)?, from: r.varint()?, max: r.varint()? },
             EXPIRE => Self::Expire { incarnations: read_list(&mut r, Reader::varint)? },
             DISCARD => Self::Discard { version: read_version(&mut r)?, seqs: read_list(&mut r, Reader::varint)? },
-            ABANDON => Self::Abandon { inbox: read_inbox(&mut r)?, run: read_run(&mut r)?, token: r.varint()? },
+            kind @ (ABANDON | ABANDON_KEPT) => {
+                let (inbox, run, token) = (read_inbox(&mut r)?, read_run(&mut r)?, r.varint()?);
+                Self::Abandon { inbox, run, token, ends: kind == ABANDON }
+            }
             ADOPT => Self::Adopt { lineage: r.u64()?, incarnation: r.varint()?, part: Part::decode(&mut r)? },
             SETTLE_ENDED => Self::SettleEnded { incarnations: read_list(&mut r, Reader::varint)? },
             SWEEP => Self::Sweep { incarnation: r.varint()?, max: r.varint()? },
@@ -468,6 +479,18 @@ mod tests {
             };
             prop_assert_eq!((v, read), (version, sent));
         }
+    }
+
+    /// What stands in logs is applied again as it was: later entries name the lives that it made.
+    #[test]
+    fn numbers_of_before_keep_their_meaning() {
+        let old = |bytes: Bytes, kind: u8| Command::decode([&[FORMAT, kind], &bytes[2..]].concat().into());
+        let attach = attach(&crate::testing::attach("c", 5), 7);
+        assert!(matches!(old(attach.clone(), ATTACH_COUNTED), Ok(Command::Attach { token: 7, timed: false, .. })));
+        assert!(matches!(Command::decode(attach), Ok(Command::Attach { timed: true, .. })));
+        let abandon = abandon(&crate::testing::inbox("c"), crate::testing::RUN, 7);
+        assert!(matches!(old(abandon.clone(), ABANDON_KEPT), Ok(Command::Abandon { token: 7, ends: false, .. })));
+        assert!(matches!(Command::decode(abandon), Ok(Command::Abandon { ends: true, .. })));
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl State {
         cx: &ApplyCx,
         attach: &Attach,
         token: u64,
+        timed: bool,
         space: &mut dyn KvSpace,
     ) -> Result<Bytes, KvError> {
         let kept = self.settle_earlier_life(cx, attach, space)?;
@@ -45,7 +46,8 @@ impl State {
         }
         let version = match kept {
             Some(old) => SessionVersion { attach: old.attach + 1, ..old },
-            None => self.allot(cx, space),
+            None if timed => self.allot(cx, space),
+            None => self.allot_from(0, space),
         };
         let record = InboxRecord {
             version,
@@ -171,7 +173,11 @@ impl State {
     /// A number that no inbox of this range ever had, and in all likelihood none of another lineage, nor of a history that a forced recovery
     /// gave up: it begins with the time, so what was allotted elsewhere, or is forgotten, is not allotted again.
     pub(super) fn allot(&mut self, cx: &ApplyCx, space: &mut dyn KvSpace) -> SessionVersion {
-        let incarnation = self.next_incarnation.max(cx.stamped.0.saturating_sub(EPOCH.0) << ALLOTTED_PER_MS);
+        self.allot_from(cx.stamped.0.saturating_sub(EPOCH.0) << ALLOTTED_PER_MS, space)
+    }
+
+    fn allot_from(&mut self, least: u64, space: &mut dyn KvSpace) -> SessionVersion {
+        let incarnation = self.next_incarnation.max(least);
         self.next_incarnation = incarnation + 1;
         space.put(&counter::KEY, &counter::encode(self.next_incarnation));
         SessionVersion { incarnation, attach: 1 }
@@ -204,6 +210,7 @@ impl State {
         inbox: &InboxId,
         run: NodeIncarnation,
         token: u64,
+        ends: bool,
         space: &mut dyn KvSpace,
     ) -> Result<Bytes, KvError> {
         if let Some(&incarnation) = self.names.get(inbox)
@@ -211,7 +218,7 @@ impl State {
             && inbox.record.holder == Holder::Attached(run)
             && inbox.record.token == token
         {
-            if inbox.record.version.attach == 1 {
+            if ends && inbox.record.version.attach == 1 {
                 self.end(cx, incarnation, WillFate::Discard, space)?;
             } else {
                 self.leave(cx, incarnation, WillFate::Discard, space)?;
