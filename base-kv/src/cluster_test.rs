@@ -354,3 +354,33 @@ async fn a_link_that_is_cut_one_way_changes_no_term_as_long_as_a_majority_hears_
     cluster.assert_alike().await;
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_is_left_alone_and_replaced_by_another_one() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    for n in 0..5 {
+        soon(cluster.range(0).mutate(b"", command(n))).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    let hurt = (leader + 1) % 3;
+    soon(cluster.range(hurt).linearize(b"")).await.unwrap();
+    let name = cluster.range(hurt).replica_id().unwrap();
+    cluster.kill(hurt).await;
+    cluster.damage(hurt, cluster.view(leader).last.1 - 2);
+    cluster.start(hurt).await;
+    let view = cluster.view(hurt);
+    assert_eq!((view.replica, view.role), (name, Role::Stopped));
+    assert!(view.fault.is_some_and(|fault| fault.contains("damaged")));
+    assert!(cluster.range(hurt).read(b"", &mut |_| Ok(())).is_err());
+    let leader = cluster.leader().await;
+    let view = cluster.view(leader);
+    let voters: BTreeSet<_> = view.voters.keys().copied().filter(|id| *id != name).collect();
+    cluster.execute(leader, Command::ChangeVoters { range: view.range, config: view.config, voters }).await.unwrap();
+    cluster.grow().await;
+    soon(cluster.range(hurt).ready()).await;
+    assert_ne!(cluster.range(hurt).replica_id(), Some(name));
+    assert!(cluster.node(hurt).replicas("inbox").iter().all(|view| view.fault.is_none()));
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}

@@ -1,5 +1,6 @@
-use crate::engine::{Engine, MemEngine};
+use crate::engine::{Engine, MemEngine, Sync};
 use crate::host::Ground;
+use crate::raft::{Slot, entry_start};
 use crate::space::{Probe, Space};
 use crate::stats::RangeStats;
 use crate::{ExecuteError, Host, KvConfig, Range, RangeSpec, Role};
@@ -217,6 +218,12 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Takes one entry out of the middle of a node's log.
+    pub(super) fn damage(&self, node: usize, index: u64) {
+        let (start, end) = (entry_start(Slot(1), index), entry_start(Slot(1), index + 1));
+        self.disks[node].log.write(Sync::Now, &mut |batch| batch.delete_range(&start..&end)).unwrap();
     }
 
     /// The log of a node can't be written any more.

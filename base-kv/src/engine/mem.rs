@@ -57,6 +57,7 @@ impl MemEngine {
     }
 
     /// From now on, what is synced may be lost in a crash like anything else: a disk that lies.
+    #[cfg(feature = "sim")]
     pub(crate) fn lie(&self) {
         self.state.lock().lies = true;
     }

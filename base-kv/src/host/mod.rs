@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     /// Those that run, by their slots.
     replicas: RwLock<BTreeMap<u64, Arc<Replica>>>,
     clients: Mutex<BTreeMap<RangeSpec, Arc<Client>>>,
+    /// Those that could not be started, by their slots, and why.
+    broken: Mutex<BTreeMap<u64, (Record, String)>>,
     beat: Mutex<Option<AbortHandle>>,
 }
 
@@ -166,6 +168,7 @@ impl Host {
             slots: tokio::sync::Mutex::new(Slots { next, records, closed: false }),
             replicas: RwLock::default(),
             clients: Mutex::default(),
+            broken: Mutex::default(),
             beat: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -184,10 +187,11 @@ impl Host {
         }
     }
 
-    /// Starts the replicas that are on the disk, and begins to answer peers; on the tokio runtime of the caller.
+    /// Starts the replicas that are on the disk, and begins to answer peers; on the tokio runtime of the caller. A replica that is damaged
+    /// is left alone and told as a fault: the others of its group can replace it.
     ///
     /// # Errors
-    /// When a replica is damaged, or the engine fails.
+    /// When the engine fails.
     pub async fn start(&self) -> Result<(), OpenError> {
         self.inner.open_known().await?;
         self.inner.beat();
@@ -217,7 +221,10 @@ impl Host {
     #[must_use]
     pub fn replicas(&self, store: &str) -> Vec<ReplicaView> {
         let replicas = self.inner.replicas.read();
-        replicas.values().filter(|replica| replica.store == store).map(|replica| replica.view()).collect()
+        let running = replicas.values().filter(|replica| replica.store == store).map(|replica| replica.view());
+        let broken = self.inner.broken.lock();
+        let broken = broken.values().filter(|(record, _)| record.store == store);
+        running.chain(broken.map(|(record, fault)| record.broken(self.inner.shared.store, fault))).collect()
     }
 
     /// Ticks when the role, leader, membership or fault of a replica changed, or a replica came or went.
@@ -312,8 +319,11 @@ impl Inner {
             } else if record.is_live()
                 && let Some(client) = self.registered(&record.store, record.range.id)
                 && client.replica().is_none()
+                && let Err(error) = self.open(&client, &record).await
             {
-                self.open(&client, &record).await?;
+                let Record { store, range, .. } = &record;
+                tracing::error!(store, %range, %error, "a replica can't be started; it is left alone");
+                self.broken.lock().insert(record.counter, (record, error.to_string()));
             }
         }
         Ok(())

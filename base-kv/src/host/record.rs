@@ -1,9 +1,11 @@
 use crate::engine::Engine;
 use crate::raft::wire::{put_range, read_range};
 use crate::raft::{RECORD, Slot, slot_key};
-use base_kv_api::{KvError, RangeId, Visit};
+use base_kv_api::balance::{ReplicaView, Role};
+use base_kv_api::{KvError, RangeId, ReplicaId, Visit};
 use base_types::wire::{Reader, WireError, put_prefixed};
 use bytes::{BufMut, Bytes};
+use std::collections::BTreeMap;
 
 /// What a replica is, as written down when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub(super) enum State {
     Joined,
     /// No longer a member: its data goes.
     Retired,
-    /// Its history lost against another one: kept, and never opened.
+    /// Its history lost against another one, or it is damaged and was replaced: kept, and never opened.
     Archived,
 }
 
@@ -34,6 +36,26 @@ const FORMAT: u8 = 2;
 impl Record {
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, State::Founded | State::Joined)
+    }
+
+    /// What a balancer sees of a replica that can't be started.
+    pub(super) fn broken(&self, disk: u64, fault: &str) -> ReplicaView {
+        ReplicaView {
+            range: self.range,
+            replica: ReplicaId { store: disk, counter: self.counter },
+            role: Role::Stopped,
+            term: 0,
+            leader: None,
+            config: 0,
+            changing: false,
+            voters: BTreeMap::new(),
+            learners: BTreeMap::new(),
+            last: (0, 0),
+            committed: 0,
+            applied: 0,
+            matched: BTreeMap::new(),
+            fault: Some(fault.to_owned()),
+        }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -259,6 +259,20 @@ impl Inner {
             }
             self.replace(&mut slots, replica.id).await.map_err(failed)?;
         }
+        let broken = self
+            .broken
+            .lock()
+            .values()
+            .map(|(record, _)| record.clone())
+            .find(|record| record.store == store && record.range.id == address.range.id);
+        if let Some(record) = broken {
+            let id = ReplicaId { store: self.shared.store, counter: record.counter };
+            if record.range == address.range && members.get_node(&id).is_some() {
+                return Err(failed(format!("replica {id} is a member, and broken: take it out first")));
+            }
+            self.end(&mut slots, record.counter, State::Archived).await.map_err(failed)?;
+            self.broken.lock().remove(&record.counter);
+        }
         let made = self.write_down(&mut slots, store, address.range, State::Joined).await.map_err(failed)?;
         let replica = self.open(&client, &made).await.map_err(failed)?;
         Ok(done_with_replica(replica.id))

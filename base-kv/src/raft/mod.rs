@@ -22,6 +22,8 @@ pub(crate) use heartbeats::{Heartbeats, heartbeats, joined};
 pub(crate) use image::{Image, read_image};
 pub(crate) use incoming::Incoming;
 pub(crate) use keys::RECORD;
+#[cfg(test)]
+pub(crate) use keys::entry_start;
 pub(crate) use keys::{Slot, data_slot_span, global_key, slot_key};
 pub(crate) use log_store::{LogStore, Progress};
 pub(crate) use log_writer::{Change, LogWriter};
