@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
+pub(crate) use stores::STORES;
 use stores::Stores;
 use telemetry::{ApiState, BuildInfo, LogHandle, Metrics};
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,5 +1,6 @@
 //! What a node shows of itself: figures that are asked for at each scrape, and whether it is ready.
 
+use crate::boot::STORES;
 use crate::cluster::Status;
 use crate::node::Node;
 use base_kv::{Host, KvObserver, Role};
@@ -28,6 +29,10 @@ fn read_host(host: &Host, out: &mut Samples) {
     let stats = host.stats();
     out.add(&table::DISK_FREE, &[], stats.free_bytes as f64);
     out.add(&table::DISK_WRITABLE, &[], f64::from(u8::from(!stats.disk_full && stats.failure.is_none())));
+    out.add(&table::LOG_SYNCS, &[], stats.syncs as f64);
+    out.add(&table::LOG_ENTRIES, &[], stats.entries as f64);
+    out.add(&table::LOG_BYTES, &[], stats.bytes as f64);
+    out.add(&table::ENGINE_MEMORY, &[], stats.memory_bytes as f64);
     for range in stats.ranges {
         let id = range.range.to_string();
         let labels = [range.store, id.as_str()];
@@ -36,6 +41,11 @@ fn read_host(host: &Host, out: &mut Samples) {
         out.add(&table::RANGE_LAST_INDEX, &labels, range.last_index as f64);
         out.add(&table::RANGE_COMMITTED_INDEX, &labels, range.committed_index as f64);
         out.add(&table::RANGE_APPLIED_INDEX, &labels, range.applied_index as f64);
+        out.add(&table::RANGE_PURGED_INDEX, &labels, range.purged_index as f64);
+        out.add(&table::RANGE_VOTERS, &labels, range.voters as f64);
+        out.add(&table::RANGE_WAITING, &labels, range.waiting_commands as f64);
+        out.add(&table::RANGE_WAITING_BYTES, &labels, range.waiting_bytes as f64);
+        out.add(&table::RANGE_READY, &labels, f64::from(u8::from(range.unready.is_none())));
     }
 }
 
@@ -104,10 +114,15 @@ impl Readiness for Ready {
         if let Some(status) = &self.status {
             reasons.extend(status.keeps_from_serving());
         }
-        for range in stats.ranges {
-            if let Some(why) = range.unready {
-                reasons.push(Reason { what: format!("store {}", range.store), why });
+        for store in STORES {
+            let mut replicas = stats.ranges.iter().filter(|range| range.store == store).peekable();
+            let what = || format!("store {store}");
+            if replicas.peek().is_none() {
+                let why =
+                    "this node has no replica of it yet: the nodes agree on who makes it, or it is on its way here";
+                reasons.push(Reason { what: what(), why: why.to_owned() });
             }
+            reasons.extend(replicas.filter_map(|r| r.unready.clone()).map(|why| Reason { what: what(), why }));
         }
         if self.node.is_congested() {
             let why =

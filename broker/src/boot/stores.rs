@@ -17,7 +17,7 @@ use telemetry::Metrics;
 use tokio::sync::Notify;
 
 /// The names of the stores.
-pub(super) const STORES: [&str; 3] = ["dist", "inbox", "retain"];
+pub(crate) const STORES: [&str; 3] = ["dist", "inbox", "retain"];
 
 /// The stores, and what hears them.
 pub(super) struct Stores {

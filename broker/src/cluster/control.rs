@@ -76,21 +76,36 @@ impl Control {
         controller.whys().filter(|(_, why)| !why.is_empty()).map(|(name, why)| (name, why.to_owned())).collect()
     }
 
-    /// Runs until told to stop.
+    /// Runs until told to stop. Telling does not wait for steps: others need to know most while one takes long.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let (mut members, mut facts) = (self.cluster.members(), self.cluster.facts());
+        tokio::join!(self.keep_telling(&stop), self.keep_balancing(&stop));
+    }
+
+    async fn keep_telling(&self, stop: &CancellationToken) {
         let mut changes = self.host.changes();
         let mut told = (Bytes::new(), Instant::now());
-        let mut pause = Duration::ZERO;
         loop {
             let changed = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = changes.changed() => true,
-                _ = members.changed() => false,
-                _ = facts.changed() => false,
-                () = sleep(pause) => false,
+                changed = changes.changed() => changed.is_ok(),
+                () = sleep(TELL_EVERY) => false,
             };
             self.tell(&mut told, changed);
+        }
+    }
+
+    async fn keep_balancing(&self, stop: &CancellationToken) {
+        let (mut members, mut facts) = (self.cluster.members(), self.cluster.facts());
+        let mut changes = self.host.changes();
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = changes.changed() => {}
+                _ = members.changed() => {}
+                _ = facts.changed() => {}
+                () = sleep(pause) => {}
+            }
             pause = tokio::select! {
                 () = stop.cancelled() => return,
                 pause = self.step() => pause,

@@ -5,6 +5,7 @@ use base_cluster::{Facts, Joined, MemberState, Members};
 use base_kv_api::balance::{self, Landscape, Liveness, NodeView, ReplicaView};
 use base_types::NodeId;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use tokio::time::Instant;
 
 /// Of one moment.
@@ -25,6 +26,10 @@ impl Picture<'_> {
         self.facts.get(node, facts::ABOUT).and_then(|bytes| About::decode(bytes.clone()).ok())
     }
 
+    fn is_taken(&self, addr: SocketAddr) -> bool {
+        self.members.nodes.values().any(|member| member.addr == addr && member.state.is_live())
+    }
+
     /// The view of one store. What this node has itself comes from `own`, not from what it told others.
     pub(crate) fn landscape(&self, store: &str, own: Vec<ReplicaView>) -> Landscape {
         let me = self.members.me;
@@ -35,6 +40,8 @@ impl Picture<'_> {
             let ago = |since: Instant| self.now.saturating_duration_since(since);
             let liveness = match member.state {
                 MemberState::Alive | MemberState::Suspect => Liveness::Alive,
+                // Another node answers at its address: it was replaced, or lost its disk, and won't come back.
+                MemberState::Dead(since) if self.is_taken(member.addr) => Liveness::Left(ago(since)),
                 MemberState::Dead(since) => Liveness::Dead(ago(since)),
                 MemberState::Left(since) => Liveness::Left(ago(since)),
             };

@@ -72,7 +72,13 @@ pub(crate) async fn listen(
         Protection { tls: Some(tls), .. } => {
             Security::Tls(Tls::from_pem_files(&tls.cert_file, &tls.key_file, &tls.trust_certs_file, CERTIFICATE_NAME)?)
         }
-        Protection { secret: Some(secret), .. } => Security::Secret(base_rpc::Secret::new(secret.expose())),
+        Protection { secret: Some(secret), other_secret, .. } => {
+            let secret = base_rpc::Secret::new(secret.expose());
+            Security::Secret(match other_secret {
+                Some(other) => secret.also(other.expose()),
+                None => secret,
+            })
+        }
         _ => Security::Plain,
     };
     Ok(Rpc::start(RpcConfig::new(run, config.env.clone(), Listen::Bound(tcp), security)).await?)
@@ -107,12 +113,13 @@ impl Part {
         }
         let mut seeds: BTreeSet<String> = cluster.seeds.iter().map(ToString::to_string).collect();
         seeds.extend(cluster.domain.as_ref().map(ToString::to_string));
+        let secrets = cluster.protection.secret.iter().chain(&cluster.protection.other_secret);
         let options = ClusterOptions {
             me: run,
             env: cluster.env.clone(),
             advertise: Some(Advertise { host: cluster.advertise.host.clone(), port: cluster.advertise.port }),
             seeds: seeds.into_iter().collect(),
-            secrets: cluster.protection.secret.iter().map(|s| Secret::new(s.expose().as_bytes())).collect(),
+            secrets: secrets.map(|secret| Secret::new(secret.expose().as_bytes())).collect(),
             seed: None,
         };
         let draining = Arc::new(AtomicBool::new(false));
