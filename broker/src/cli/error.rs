@@ -62,6 +62,16 @@ pub enum CliError {
         /// Why.
         why: String,
     },
+    /// The HTTP interface of a node answered, and not what was asked for.
+    #[error("the node at {api} says: {why} (HTTP status {status})")]
+    Answered {
+        /// Where.
+        api: String,
+        /// The status of HTTP.
+        status: u16,
+        /// As it said.
+        why: String,
+    },
     /// Filters that the broker does not let us subscribe to.
     #[error("the broker refused every subscription: {0}")]
     Refused(String),

@@ -29,13 +29,13 @@ async fn ask(api: &str, method: Method, path: &str) -> Result<serde_json::Value,
     let failed = |why: String| CliError::Api { api: host.to_owned(), why };
     let asked = tokio::time::timeout(DEADLINE, exchange(host, method, path));
     let (status, body) = asked.await.map_err(|_| failed("it did not answer in time".into()))?.map_err(&failed)?;
-    let json: serde_json::Value =
-        serde_json::from_slice(&body).map_err(|error| failed(format!("it answered {status}: {error}")))?;
+    let json = serde_json::from_slice::<serde_json::Value>(&body);
     if status.is_success() {
-        return Ok(json);
+        return json.map_err(|error| failed(format!("its answer to {path} is no JSON: {error}")));
     }
-    let why = json.get("error").and_then(|error| error.as_str()).unwrap_or(path);
-    Err(failed(format!("it answered {status}: {why}")))
+    let why = json.ok().and_then(|json| json.get("error")?.as_str().map(str::to_owned));
+    let why = why.unwrap_or_else(|| format!("no answer to {path}"));
+    Err(CliError::Answered { api: host.to_owned(), status: status.as_u16(), why })
 }
 
 async fn exchange(host: &str, method: Method, path: &str) -> Result<(hyper::StatusCode, Vec<u8>), String> {

@@ -1,6 +1,8 @@
 use super::{CliError, ConfigSource, http};
 use clap::Args;
 use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 /// Show the cluster: nodes, ranges, and what is wrong
 ///
@@ -68,11 +70,20 @@ fn api(named: Option<&String>, source: &ConfigSource) -> Result<String, CliError
 /// When the node can't be asked.
 pub fn run_status(args: &StatusArgs) -> Result<bool, CliError> {
     let api = api(args.api.as_ref(), &args.source)?;
-    let status = runtime()?.block_on(http::get_json(&api, "/cluster"))?;
-    if args.json {
-        println!("{status:#}");
-    } else {
-        print!("{}", render(&status));
+    let asked = runtime()?.block_on(http::get_json(&api, "/cluster"));
+    let status = asked.map_err(|error| match error {
+        CliError::Answered { api, status: 404, .. } => CliError::Answered {
+            api,
+            status: 404,
+            why: "it is no part of a cluster (clusterConfig); GET /ready shows how it is".to_owned(),
+        },
+        error => error,
+    })?;
+    let text = if args.json { format!("{status:#}\n") } else { render(&status) };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.map_err(CliError::io("the status can't be written"))?,
     }
     Ok(list(&status, "problems").is_empty())
 }
@@ -85,58 +96,61 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("-")
 }
 
-/// The status for people: one line a node, one line a range, and what is wrong.
+/// The status for people: one line a node, one line a replica, and what is wrong, each once.
 fn render(status: &Value) -> String {
     let mut out = String::new();
-
-    let mut line = |text: String| {
-        out.push_str(&text);
-        out.push('\n');
-    };
     let nodes = list(status, "nodes");
-    line(format!("cluster {}  {} nodes", text(status, "env"), nodes.len()));
+    let plural = if nodes.len() == 1 { "" } else { "s" };
+    line(&mut out, format_args!("cluster {:?}: {} node{plural}", text(status, "env"), nodes.len()));
     for node in nodes {
+        let since = node["forSeconds"].as_u64().map_or(String::new(), |secs| format!(" {secs} s"));
+        let state = format!("{}{since}", text(node, "state"));
         let marks = [("me", "asked"), ("draining", "leaving")];
         let marks: Vec<_> = marks.iter().filter(|(key, _)| node[*key] == true).map(|(_, mark)| *mark).collect();
         let marks = if marks.is_empty() { String::new() } else { format!("  ({})", marks.join(", ")) };
-        line(format!(
-            "  {}  {:<8} {:<22} {:<8} {}{marks}",
-            text(node, "id"),
-            text(node, "state"),
-            text(node, "address"),
-            text(node, "version"),
-            text(node, "roles"),
-        ));
+        let (id, at) = (text(node, "id"), text(node, "address"));
+        let (version, roles) = (text(node, "version"), text(node, "roles"));
+        line(&mut out, format_args!("  {id}  {state:<10}  {at:<21}  {version:<7}  {roles}{marks}"));
     }
+    let mut told = Vec::new();
     for store in list(status, "stores") {
         for range in list(store, "ranges") {
-            let members = |key: &str| {
-                let each = list(range, key).iter().map(|member| {
-                    let lag = member["lag"].as_u64().filter(|lag| *lag > 0);
-                    format!("{}{}", text(member, "node"), lag.map_or(String::new(), |lag| format!(" (-{lag})")))
-                });
-                each.collect::<Vec<_>>().join(" ")
-            };
-            line(format!("{} range {}", text(store, "name"), text(range, "range")));
-            line(format!("  leader   {}", text(range, "leader")));
-            line(format!("  voters   {}", members("voters")));
-            if !list(range, "learners").is_empty() {
-                line(format!("  learners {}", members("learners")));
+            line(&mut out, format_args!("{} range {}", text(store, "name"), text(range, "range")));
+            let leader = Some(text(range, "leader")).filter(|_| range["available"] != false);
+            for (key, role) in [("voters", "voter"), ("learners", "learner")] {
+                for member in list(range, key) {
+                    let id = text(member, "node");
+                    let role = if Some(id) == leader { "leader" } else { role };
+                    let node = nodes.iter().find(|node| node["id"] == id);
+                    let at = node.map_or("-", |node| text(node, "address"));
+                    let behind = member["lag"].as_u64().filter(|lag| *lag > 0);
+                    let behind = behind.map_or(String::new(), |lag| format!("  {lag} behind"));
+                    line(&mut out, format_args!("  {role:<8} {id}  {at}{behind}"));
+                }
             }
-            for why in list(range, "why") {
-                line(format!("  ! {}", why.as_str().unwrap_or("-")));
+            for why in list(range, "why").iter().filter_map(Value::as_str) {
+                line(&mut out, format_args!("  ! {why}"));
+                told.push(why);
             }
         }
     }
-    match status["tolerates"].as_u64() {
-        Some(1) => line("one more node may fail".to_owned()),
-        Some(count) => line(format!("{count} more nodes may fail")),
-        None => line("something is unavailable now".to_owned()),
-    }
     for problem in list(status, "problems") {
-        line(format!("! {}: {}", text(problem, "what"), text(problem, "why")));
+        if !told.contains(&text(problem, "why")) {
+            line(&mut out, format_args!("! {}: {}", text(problem, "what"), text(problem, "why")));
+        }
+    }
+    match status["tolerates"].as_u64() {
+        Some(0) => line(&mut out, format_args!("no more node may fail")),
+        Some(1) => line(&mut out, format_args!("one more node may fail")),
+        Some(count) => line(&mut out, format_args!("{count} more nodes may fail")),
+        None => line(&mut out, format_args!("something is unavailable now")),
     }
     out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{text}");
 }
 
 #[cfg(test)]
@@ -144,22 +158,46 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn a_person_sees_nodes_ranges_and_what_is_wrong() {
-        let status = json!({
-            "env": "Test", "tolerates": 0,
-            "nodes": [{"id": "01", "state": "alive", "address": "127.0.0.1:5000", "version": "0.1", "roles": "dist inbox", "me": true}],
+    fn status(available: bool) -> Value {
+        json!({
+            "env": "Test", "tolerates": if available { json!(0) } else { Value::Null },
+            "nodes": [
+                {"id": "01", "state": "alive", "address": "10.0.0.1:5", "version": "0.1", "roles": "dist inbox", "me": true},
+                {"id": "02", "state": "dead", "forSeconds": 7, "address": "10.0.0.2:5"},
+            ],
             "stores": [{"name": "inbox", "ranges": [{
-                "range": "0@1.1", "leader": "01", "voters": [{"node": "01", "lag": 0}, {"node": "02", "lag": 7}],
-                "why": ["one of 2 voters is dead"],
+                "range": "0@1.1", "available": available, "leader": "01",
+                "voters": [{"node": "01", "lag": 0}, {"node": "02", "lag": 7}, {"node": "03"}],
+                "learners": [{"node": "04"}],
+                "why": ["range 0@1.1: one of 2 voters is dead"],
             }]}],
-            "problems": [{"what": "store inbox", "why": "one of 2 voters is dead"}],
-        });
-        let shown = render(&status);
-        for wanted in
-            ["cluster Test  1 nodes", "(asked)", "voters   01 02 (-7)", "! one of 2 voters", "0 more nodes may fail"]
-        {
+            "problems": [
+                {"what": "cluster", "why": "no seed answers"},
+                {"what": "store inbox", "why": "range 0@1.1: one of 2 voters is dead"},
+            ],
+        })
+    }
+
+    #[test]
+    fn a_person_sees_nodes_ranges_and_what_is_wrong_each_once() {
+        let shown = render(&status(true));
+        for wanted in [
+            "cluster \"Test\": 2 nodes\n",
+            "  01  alive ",
+            "(asked)",
+            "  02  dead 7 s ",
+            "inbox range 0@1.1\n  leader   01  10.0.0.1:5\n  voter    02  10.0.0.2:5  7 behind\n  voter    03  -\n  learner  04  -\n  ! range",
+            "! cluster: no seed answers\nno more node may fail\n",
+        ] {
             assert!(shown.contains(wanted), "{wanted} is missing in\n{shown}");
         }
+        assert_eq!(shown.matches("is dead").count(), 1, "{shown}");
+    }
+
+    #[test]
+    fn who_leads_without_a_majority_is_not_shown_as_the_leader() {
+        let shown = render(&status(false));
+        assert!(!shown.contains("leader"), "{shown}");
+        assert!(shown.ends_with("something is unavailable now\n"), "{shown}");
     }
 }

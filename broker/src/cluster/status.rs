@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base_cluster::{Cluster, MemberState};
 use base_kv_api::balance::{Liveness, ReplicaView};
-use base_kv_balance::{Diagnosis, RangeHealth};
+use base_kv_balance::{Diagnosis, ProblemKind, RangeHealth};
 use base_rpc::{Lane, Rpc};
 use base_types::NodeId;
 use serde_json::{Value, json};
@@ -159,6 +159,12 @@ fn state_name(state: MemberState) -> (&'static str, Option<Instant>) {
     }
 }
 
+/// Whether the range has a leader that a majority can follow. Who lost his majority may still take himself for one.
+fn is_available(range: &RangeHealth, diagnosis: &Diagnosis) -> bool {
+    let out = |kind: &ProblemKind| matches!(kind, ProblemKind::NoMajority { .. } | ProblemKind::NoLeader);
+    range.leader.is_some() && !diagnosis.problems.iter().any(|p| p.range == Some(range.range) && out(&p.kind))
+}
+
 fn range_json(range: &RangeHealth, diagnosis: &Diagnosis) -> Value {
     let members = |members: &std::collections::BTreeMap<base_kv_api::ReplicaId, NodeId>| -> Vec<Value> {
         let each = members.iter().map(|(replica, node)| {
@@ -171,6 +177,7 @@ fn range_json(range: &RangeHealth, diagnosis: &Diagnosis) -> Value {
         "range": range.range.to_string(),
         "id": range.range.id,
         "epoch": range.range.epoch,
+        "available": is_available(range, diagnosis),
         "leader": range.leader.map(|(_, node)| node.to_string()),
         "voters": members(&range.voters),
         "learners": members(&range.learners),
@@ -187,7 +194,8 @@ async fn cluster(State(status): State<Arc<Status>>) -> Json<Value> {
     for control in &status.controls {
         let (json, diagnosis) = Status::store(control);
         tolerates = tolerates.min(diagnosis.tolerates);
-        unavailable |= diagnosis.ranges.is_empty() || diagnosis.ranges.iter().any(|range| range.leader.is_none());
+        unavailable |=
+            diagnosis.ranges.is_empty() || diagnosis.ranges.iter().any(|range| !is_available(range, &diagnosis));
         stores.push(json);
     }
     let problems: Vec<Value> = status.problems().into_iter().map(|p| json!({ "what": p.what, "why": p.why })).collect();
