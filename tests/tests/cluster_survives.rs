@@ -23,6 +23,7 @@ const CAST: Cast = Cast {
     wills: 2,
     duels: 0,
     returning: (0, 0),
+    patience: 3_000,
 };
 
 #[test]

@@ -301,6 +301,7 @@ impl Checker {
 
     /// Something happened, `at` nanoseconds after the start.
     pub fn see(&mut self, at: u64, event: Event) {
+        self.findings.seconds = at as f64 / 1e9;
         match event {
             Event::Sent(message) => {
                 let fates = &mut self.sources[message.publisher].fates;
@@ -322,7 +323,7 @@ impl Checker {
             }
             Event::Foreign { sink, what } => {
                 self.findings.phantom += 1;
-                self.findings.example(|| format!("sink {sink} got what nobody published: {what}"));
+                self.findings.example("phantom", || format!("sink {sink} got what nobody published: {what}"));
             }
             Event::Fault => self.faults += 1,
             Event::Isolated(nodes) => (self.isolated, self.isolated_at) = (nodes, at),
@@ -361,15 +362,17 @@ impl Checker {
                 self.findings.looked_up += 1;
                 if alive > 1 {
                     self.findings.two_owners += 1;
-                    self.findings.example(|| format!("{alive} connections of client id {client} are alive"));
+                    self.findings
+                        .example("two owners", || format!("{alive} connections of client id {client} are alive"));
                 } else if alive == 0 {
                     self.findings.stuck += 1;
-                    self.findings.example(|| format!("client id {client} has no connection left"));
+                    self.findings.example("stuck", || format!("client id {client} has no connection left"));
                 }
             }
             Event::BothReceive { client } => {
                 self.findings.two_owners += 1;
-                self.findings.example(|| format!("two connections of client id {client} get the same message"));
+                self.findings
+                    .example("two owners", || format!("two connections of client id {client} get the same message"));
             }
         }
     }
@@ -377,7 +380,7 @@ impl Checker {
     /// Something else is wrong: it did not go on within its time.
     pub fn stuck(&mut self, what: String) {
         self.findings.stuck += 1;
-        self.findings.example(|| what);
+        self.findings.example("stuck", || what);
     }
 
     /// Messages acknowledged so far.
@@ -452,7 +455,7 @@ impl Checker {
     fn acked(&mut self, at: u64, message: Message, node: usize) {
         if self.isolated.contains(&node) && at > self.isolated_at + ISOLATION_GRACE {
             self.findings.split += 1;
-            self.findings.example(|| format!("node {} acknowledges {message:?} without a majority", node + 1));
+            self.findings.example("split", || format!("node {} acknowledges {message:?} without a majority", node + 1));
         }
         let Some(fate) = self.fate(message) else { return };
         if std::mem::replace(&mut fate.acked, true) {
@@ -475,7 +478,7 @@ impl Checker {
         }
         if receiver.known && !session_present && receiver.sink.kind != SinkKind::Live {
             self.findings.sessions_lost += 1;
-            self.findings.example(|| format!("the session of sink {sink} is gone"));
+            self.findings.example("sessions lost", || format!("the session of sink {sink} is gone"));
         }
         receiver.known = true;
     }
@@ -491,7 +494,7 @@ impl Checker {
             .filter(|_| qos == stream.source.qos && receiver.sink.publishers.contains(&message.publisher))
         else {
             self.findings.phantom += 1;
-            self.findings.example(|| format!("nobody published this for it: {delivery:?}"));
+            self.findings.example("phantom", || format!("nobody published this for it: {delivery:?}"));
             return;
         };
         let seen = receiver.seen.entry(message.publisher).or_default();
@@ -504,7 +507,7 @@ impl Checker {
         let Some(before) = before else {
             if swallowed {
                 self.findings.phantom += 1;
-                self.findings.example(|| format!("its packet id is that of another message: {delivery:?}"));
+                self.findings.example("phantom", || format!("its packet id is that of another message: {delivery:?}"));
             }
             self.findings.delivered += 1;
             self.first(delivery, fate);
@@ -512,17 +515,18 @@ impl Checker {
         };
         if qos > 0 && before.packet_id == packet_id && !dup && (swallowed || qos == 1) {
             self.findings.missing_dup += 1;
-            self.findings.example(|| format!("again without DUP: {delivery:?} after {before:?}"));
+            self.findings.example("missing DUP", || format!("again without DUP: {delivery:?} after {before:?}"));
         }
         let explained = before.connection != now.connection || before.faults != now.faults || fate.repeated;
         if swallowed || (qos == 1 && explained) {
             self.findings.explained_duplicates += 1;
         } else if qos == 2 {
             self.findings.qos2_duplicates += 1;
-            self.findings.example(|| format!("surfaces twice: {delivery:?} after {before:?}"));
+            self.findings.example("QoS 2 duplicates", || format!("surfaces twice: {delivery:?} after {before:?}"));
         } else {
             self.findings.unexplained_duplicates += 1;
-            self.findings.example(|| format!("twice without a reason: {delivery:?} after {before:?}"));
+            self.findings
+                .example("unexplained duplicates", || format!("twice without a reason: {delivery:?} after {before:?}"));
         }
     }
 
@@ -539,9 +543,9 @@ impl Checker {
             SinkKind::Live => fate.repeated,
             SinkKind::Member(_) => true,
         };
-        if behind && !excused {
+        if behind && !excused && delivery.qos > 0 {
             self.findings.reordered += 1;
-            self.findings.example(|| format!("behind {last}: {delivery:?}"));
+            self.findings.example("reordered", || format!("behind {last}: {delivery:?}"));
         }
     }
 
@@ -582,7 +586,7 @@ impl Checker {
 
     fn lost(&mut self, who: &str, message: Message) {
         self.findings.lost += 1;
-        self.findings.example(|| format!("{who} never got {message:?}"));
+        self.findings.example("lost", || format!("{who} never got {message:?}"));
     }
 
     fn set_acked(&mut self, slot: usize, version: u64) {
@@ -602,16 +606,20 @@ impl Checker {
             .is_some_and(|state| state.sent.iter().any(|setting| setting.version == version && !setting.clear));
         if !sent {
             self.findings.phantom += 1;
-            self.findings.example(|| format!("retained message {slot} has version {version}, which nobody set"));
+            self.findings
+                .example("phantom", || format!("retained message {slot} has version {version}, which nobody set"));
         }
         let Some(floor) = lookup.floors.get(&slot).filter(|floor| version < floor.version) else { return };
-        if floor.clear {
+        let name = if floor.clear {
             self.findings.resurrected += 1;
+            "resurrected"
         } else {
             self.findings.stale += 1;
-        }
-        self.findings
-            .example(|| format!("reader {reader}: retained message {slot} has version {version} after {floor:?}"));
+            "stale retained"
+        };
+        self.findings.example(name, || {
+            format!("reader {reader}: retained message {slot} has version {version} after {floor:?}")
+        });
     }
 
     fn lookup_ends(&mut self, reader: usize) {
@@ -630,7 +638,9 @@ impl Checker {
         gone.sort_unstable_by_key(|(slot, _)| *slot);
         for (slot, floor) in gone {
             self.findings.stale += 1;
-            self.findings.example(|| format!("reader {reader}: retained message {slot} is gone after {floor:?}"));
+            self.findings.example("stale retained", || {
+                format!("reader {reader}: retained message {slot} is gone after {floor:?}")
+            });
         }
     }
 
@@ -639,10 +649,11 @@ impl Checker {
         self.findings.looked_up += 1;
         if on && !reached {
             self.findings.subscriptions_lost += 1;
-            self.findings.example(|| format!("subscription {slot}, acknowledged, delivers nothing"));
+            self.findings
+                .example("subscriptions lost", || format!("subscription {slot}, acknowledged, delivers nothing"));
         } else if !on && reached {
             self.findings.resurrected += 1;
-            self.findings.example(|| format!("subscription {slot}, removed and acknowledged, delivers"));
+            self.findings.example("resurrected", || format!("subscription {slot}, removed and acknowledged, delivers"));
         }
     }
 
@@ -650,16 +661,16 @@ impl Checker {
         self.findings.looked_up += 1;
         if will.seen > 1 {
             self.findings.qos2_duplicates += 1;
-            self.findings.example(|| format!("will {number} fired {} times", will.seen));
+            self.findings.example("QoS 2 duplicates", || format!("will {number} fired {} times", will.seen));
         }
         match will.ended {
             Some(Some(false)) if will.set && will.seen == 0 => {
                 self.findings.lost += 1;
-                self.findings.example(|| format!("will {number} never fired"));
+                self.findings.example("lost", || format!("will {number} never fired"));
             }
             Some(Some(true)) | None if will.set && will.seen > 0 => {
                 self.findings.phantom += 1;
-                self.findings.example(|| format!("will {number} fired, and its client is well"));
+                self.findings.example("phantom", || format!("will {number} fired, and its client is well"));
             }
             _ => {}
         }

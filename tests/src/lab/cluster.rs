@@ -293,6 +293,8 @@ impl<'a> Cluster<'a> {
                 *leaders += usize::from(range.led);
             }
             match self.get(node, "/cluster") {
+                // Who is alone has nothing to say of others.
+                Ok((404, _)) if self.setup.nodes == 1 => {}
                 Ok((200, body)) => {
                     if let Some(ailment) = thin(&body, voters) {
                         return Some(format!("node {name} sees {ailment}"));

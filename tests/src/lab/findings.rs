@@ -2,7 +2,7 @@ use std::fmt;
 use std::ops::AddAssign;
 
 /// What a checker counted. The names of what is wrong are those of the design's list of faults.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     /// Messages published, repetitions not counted.
     pub published: u64,
@@ -46,8 +46,10 @@ pub struct Findings {
     pub split: u64,
     /// Something did not go on within its time.
     pub stuck: u64,
-    /// The first few cases, in words.
-    pub examples: Vec<String>,
+    /// The first few cases of each kind, in words.
+    pub examples: Vec<(&'static str, String)>,
+    /// The time of what is looked at, since the start.
+    pub(super) seconds: f64,
 }
 
 impl Findings {
@@ -90,12 +92,15 @@ impl Findings {
         ]
     }
 
-    pub(super) fn example(&mut self, text: impl FnOnce() -> String) {
-        if self.examples.len() < 30 {
-            self.examples.push(text());
+    pub(super) fn example(&mut self, name: &'static str, text: impl FnOnce() -> String) {
+        if self.examples.iter().filter(|(of, _)| *of == name).count() < EXAMPLES {
+            self.examples.push((name, format!("{:.3} s: {}", self.seconds, text())));
         }
     }
 }
+
+/// Of each kind.
+const EXAMPLES: usize = 6;
 
 impl AddAssign<&Self> for Findings {
     fn add_assign(&mut self, other: &Self) {
@@ -120,8 +125,11 @@ impl AddAssign<&Self> for Findings {
         self.two_owners += other.two_owners;
         self.split += other.split;
         self.stuck += other.stuck;
-        self.examples.extend(other.examples.iter().cloned());
-        self.examples.truncate(30);
+        for (name, text) in &other.examples {
+            if self.examples.iter().filter(|(of, _)| of == name).count() < EXAMPLES {
+                self.examples.push((name, text.clone()));
+            }
+        }
     }
 }
 
@@ -140,7 +148,9 @@ impl fmt::Display for Findings {
         )?;
         for (name, count) in self.wrong().into_iter().filter(|(_, count)| *count > 0) {
             writeln!(f, "  {name:<24} {count}")?;
+            let examples = self.examples.iter().filter(|(of, _)| *of == name);
+            examples.into_iter().try_for_each(|(_, text)| writeln!(f, "    e.g. {text}"))?;
         }
-        self.examples.iter().try_for_each(|example| writeln!(f, "  e.g. {example}"))
+        Ok(())
     }
 }

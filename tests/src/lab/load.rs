@@ -15,7 +15,7 @@ use crate::wire::{self, Connect, Incoming, Level, Will};
 use crate::{Event, Histogram, Swarm};
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,9 @@ pub struct Cast {
     pub duels: usize,
     /// Sessions at one node that come back a second after they lost it, and that node.
     pub returning: (usize, usize),
+    /// How long clients wait for an answer before they try another node, in milliseconds: an acknowledgement so long, a CONNACK
+    /// twice as long.
+    pub patience: u64,
 }
 
 impl Default for Cast {
@@ -64,6 +67,7 @@ impl Default for Cast {
             wills: 4,
             duels: 0,
             returning: (0, 0),
+            patience: 1_500,
         }
     }
 }
@@ -115,6 +119,8 @@ struct Io<'a> {
     isolated: bool,
     /// Nothing has been done to the cluster lately.
     calm: bool,
+    /// The node was asked to stop.
+    leaving: bool,
     out: &'a mut Vec<u8>,
     wish: Wish,
     checker: &'a mut Checker,
@@ -186,6 +192,9 @@ pub struct Load {
     /// Something was done to the cluster that is not over, or was not a moment ago.
     restless: bool,
     last_fault: Option<Instant>,
+    /// In nanoseconds.
+    patience: u64,
+    leaving: Option<usize>,
 }
 
 const fn millis(millis: u64) -> u64 {
@@ -195,10 +204,6 @@ const fn millis(millis: u64) -> u64 {
 /// A client gives a node up that has said nothing for so long. It asks with a PINGREQ before.
 const SILENCE: u64 = millis(2_500);
 const PING: u64 = millis(1_000);
-/// A CONNACK may take so long.
-const CONNACK: u64 = millis(3_000);
-/// An acknowledgement may take so long, then the client tries another node.
-const ACK: u64 = millis(1_500);
 const KEEP_ALIVE: u16 = 10;
 /// How long a session outlives its connection, in seconds.
 const EXPIRY: u32 = 3_600;
@@ -226,6 +231,8 @@ impl Load {
             isolated: Vec::new(),
             restless: false,
             last_fault: None,
+            patience: millis(cast.patience),
+            leaving: None,
         };
         for id in 0..cast.publishers {
             let qos = if id % 10 == 9 { 0 } else { 1 + u8::from(id % 4 == 1) };
@@ -336,6 +343,11 @@ impl Load {
         self.checker.see(self.now(), Seen::Fault);
     }
 
+    /// A node is asked to stop; `None`: it has.
+    pub fn leaves(&mut self, node: Option<usize>) {
+        self.leaving = node;
+    }
+
     /// The cluster is whole again: from now on clients expect to be treated as usual.
     pub fn calm(&mut self) {
         (self.restless, self.last_fault) = (false, Some(Instant::now()));
@@ -387,6 +399,13 @@ impl Load {
     #[must_use]
     pub fn latency(&self) -> &Histogram {
         &self.latency
+    }
+
+    /// When its clock began, in seconds since 1970: what the checker says counts from then.
+    #[must_use]
+    pub fn began(&self) -> f64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(self.epoch.elapsed()).as_secs_f64()
     }
 
     /// Of each session that came back, how long after the CONNACK its first message came.
@@ -485,6 +504,7 @@ impl Load {
             epoch,
             isolated,
             restless,
+            leaving,
             last_fault,
             addresses,
             ..
@@ -501,6 +521,7 @@ impl Load {
                 nodes: addresses.len(),
                 isolated: isolated.contains(&link.node),
                 calm,
+                leaving: *leaving == Some(link.node),
                 out,
                 wish: Wish::Nothing,
                 checker: &mut *checker,
@@ -540,8 +561,8 @@ impl Load {
         let link = &mut self.links[at];
         match link.state {
             State::Down { retry } if link.wanted && now >= retry => self.dial(at, now),
-            State::Connecting { since } if now > since + CONNACK || !link.wanted => self.cut(at, now),
-            State::Leaving { since } if now > since + CONNACK => self.cut(at, now),
+            State::Connecting { since } if now > since + 2 * self.patience || !link.wanted => self.cut(at, now),
+            State::Leaving { since } if now > since + 2 * self.patience => self.cut(at, now),
             State::Up if !link.wanted => {
                 link.state = State::Leaving { since: now };
                 wire::disconnect(self.swarm.out(at));
@@ -578,6 +599,7 @@ impl Load {
             node: link.node,
             nodes,
             isolated: self.isolated.contains(&link.node),
+            leaving: self.leaving == Some(link.node),
             calm: !self.restless && self.last_fault.is_none_or(|at| at.elapsed() > CALM),
             out: if online { self.swarm.out(at) } else { &mut nowhere },
             wish: Wish::Nothing,

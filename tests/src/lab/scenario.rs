@@ -511,6 +511,8 @@ impl Stage<'_, '_> {
     /// Everybody comes to an end, and it is judged.
     fn finish(&mut self) -> io::Result<()> {
         let Some(load) = self.load.take() else { return Ok(()) };
+        let began = load.began();
+        self.note(format!("began {}:{:06.3} past the hour", (began / 60.0) as u64 % 60, began % 60.0));
         let latency = load.latency();
         let (p50, p99) = (latency.quantile(0.5), latency.quantile(0.99));
         self.note(format!("ack p50 {:.1} ms, p99 {:.1} ms", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3));
@@ -682,7 +684,8 @@ fn loss(stage: &mut Stage<'_, '_>) -> io::Result<()> {
 }
 
 fn delay(stage: &mut Stage<'_, '_>) -> io::Result<()> {
-    stage.load(Cast::default())?;
+    // A client that knows the distance waits.
+    stage.load(Cast { patience: 6_000, ..Cast::default() })?;
     stage.quiet()?;
     stage.cluster.net().delay(Duration::from_millis(100), Duration::from_millis(50));
     let seconds = stage.seconds(8.0);
@@ -806,10 +809,12 @@ fn rolling(stage: &mut Stage<'_, '_>) -> io::Result<()> {
         stage.cluster.ask_to_leave(node)?;
         let Stage { load, cluster, .. } = stage;
         let Some(load) = load else { return Ok(()) };
+        load.leaves(Some(node));
         if load.play_until(LEAVE, || Ok(cluster.left(node)?.is_some()))?.is_none() {
             load.stuck(format!("node {} has not left within {LEAVE:?}", node + 1));
             cluster.kill(node)?;
         }
+        load.leaves(None);
         stage.fault();
         stage.cluster.launch(node)?;
         stage.until_whole()?;

@@ -1,4 +1,4 @@
-use super::{ACK, Actor, Cast, Identity, Io, Phase, Wish, millis};
+use super::{Actor, Cast, Identity, Io, Phase, Wish, millis};
 use crate::answer;
 use crate::lab::checker::Event;
 use crate::wire::{self, AckKind, Incoming};
@@ -78,7 +78,7 @@ impl Actor for Churner {
         if !io.online {
             return;
         }
-        if !self.in_flight.is_empty() && io.at > self.progress + ACK {
+        if !self.in_flight.is_empty() && io.at > self.progress + millis(self.cast.patience) {
             io.wish = Wish::Hop;
             return;
         }
@@ -120,6 +120,7 @@ impl Actor for Churner {
 /// In the end publishes to every subscription that there may be.
 pub(super) struct Prober {
     run: u32,
+    cast: Cast,
     open: HashSet<u16>,
     begun: bool,
     progress: u64,
@@ -129,7 +130,15 @@ pub(super) struct Prober {
 
 impl Prober {
     pub(super) fn new(run: u32, cast: Cast) -> Self {
-        Self { run, open: (1..=cast.subscriptions as u16).collect(), begun: false, progress: 0, ended: None, now: 0 }
+        Self {
+            run,
+            cast,
+            open: (1..=cast.subscriptions as u16).collect(),
+            begun: false,
+            progress: 0,
+            ended: None,
+            now: 0,
+        }
     }
 
     fn send(&self, dup: bool, io: &mut Io<'_>) {
@@ -174,7 +183,7 @@ impl Actor for Prober {
         if !self.begun {
             (self.begun, self.progress) = (true, io.at);
             self.send(false, io);
-        } else if !self.open.is_empty() && io.at > self.progress + ACK {
+        } else if !self.open.is_empty() && io.at > self.progress + millis(self.cast.patience) {
             io.wish = Wish::Hop;
         }
     }

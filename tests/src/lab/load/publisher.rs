@@ -1,4 +1,4 @@
-use super::{ACK, Actor, Cast, Identity, Io, Phase, Wish, payload, topic_of};
+use super::{Actor, Cast, Identity, Io, Phase, Wish, millis, payload, topic_of};
 use crate::lab::checker::{Event, Message};
 use crate::wire::{self, AckKind, Incoming};
 use std::collections::VecDeque;
@@ -135,7 +135,7 @@ impl Actor for Publisher {
         if !io.online {
             return;
         }
-        if !self.in_flight.is_empty() && io.at > self.progress + ACK {
+        if !self.in_flight.is_empty() && io.at > self.progress + millis(self.cast.patience) {
             io.wish = Wish::Hop;
             return;
         }

@@ -1,4 +1,4 @@
-use super::{ACK, Actor, Cast, Identity, Io, Phase, Wish, millis};
+use super::{Actor, Cast, Identity, Io, Phase, Wish, millis};
 use crate::answer;
 use crate::lab::checker::Event;
 use crate::wire::{self, AckKind, Incoming};
@@ -67,7 +67,7 @@ impl Actor for Setter {
         if !io.online {
             return;
         }
-        if !self.in_flight.is_empty() && io.at > self.progress + ACK {
+        if !self.in_flight.is_empty() && io.at > self.progress + millis(self.cast.patience) {
             io.wish = Wish::Hop;
             return;
         }
@@ -102,6 +102,7 @@ pub(super) struct Reader {
     id: usize,
     visit: u64,
     subscribed: bool,
+    found: bool,
     /// Since when nothing more has come.
     quiet: u64,
     next: u64,
@@ -111,11 +112,13 @@ pub(super) struct Reader {
 }
 
 /// So long after the last one no more come.
-const QUIET: u64 = millis(1_000);
+const QUIET: u64 = millis(1_500);
+/// So long after the SUBACK none come: a node may take five seconds to find out what it missed.
+const NOTHING: u64 = millis(7_000);
 
 impl Reader {
     pub(super) fn new(run: u32, id: usize) -> Self {
-        Self { run, id, visit: 0, subscribed: false, quiet: 0, next: 0, last: false, done: false }
+        Self { run, id, visit: 0, subscribed: false, found: false, quiet: 0, next: 0, last: false, done: false }
     }
 }
 
@@ -126,8 +129,7 @@ impl Actor for Reader {
     }
 
     fn connected(&mut self, _: bool, _: u16, io: &mut Io<'_>) {
-        self.subscribed = false;
-        self.quiet = io.at;
+        (self.subscribed, self.found, self.quiet) = (false, false, io.at);
         self.last = io.phase == Phase::Drain;
         if !io.isolated {
             io.see(Event::LookupBegins { reader: self.id });
@@ -145,7 +147,7 @@ impl Actor for Reader {
                 let version = text(publish.payload).and_then(|version| version.parse().ok());
                 if let (Some(slot), Some(version), true) = (slot, version, publish.retain) {
                     io.see(Event::LookupFound { reader: self.id, slot, version });
-                    self.quiet = io.at;
+                    (self.found, self.quiet) = (true, io.at);
                 }
             }
             _ => {}
@@ -166,14 +168,14 @@ impl Actor for Reader {
             }
             return;
         }
-        let over = io.at > self.quiet + QUIET;
+        let over = io.at > self.quiet + if self.found { QUIET } else { NOTHING };
         if over && self.subscribed {
             io.see(Event::LookupEnds { reader: self.id });
             self.subscribed = false;
             self.done |= self.last;
         }
         if over {
-            self.quiet = u64::MAX - QUIET;
+            self.quiet = u64::MAX - NOTHING;
             io.wish = Wish::Leave;
         }
     }

@@ -43,6 +43,8 @@ impl Actor for Mortal {
         self.alive = false;
         self.reborn = io.at + millis(100);
         let clean = match self.leaving {
+            // A node that stops in order keeps wills to itself.
+            false if io.leaving => None,
             false => Some(false),
             true if io.calm => Some(true),
             true => None,
