@@ -4,13 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the finding")]
 
-use base_kv::{Host, KvConfig, RangeSpec};
-use base_kv_api::balance::{Command, ReplicaView};
-use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeClient};
-use base_rpc::MemHub;
-use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};
+mod cluster;
+
+use base_kv::Host;
+use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace};
 use bytes::Bytes;
-use std::sync::Arc;
+use cluster::STORE;
 use std::time::Duration;
 
 struct Nothing;
@@ -37,36 +36,7 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-const STORE: &str = "inbox";
-
-fn view(host: &Host, id: u64) -> ReplicaView {
-    host.replicas(STORE).into_iter().find(|view| view.range.id == id).unwrap()
-}
-
-async fn grow(hosts: &[Host], id: u64) {
-    let first = &hosts[id as usize % hosts.len()];
-    first.execute(STORE, Command::Bootstrap { id }).await.unwrap();
-    first.client(RangeSpec { store: STORE, id }).ready().await;
-    loop {
-        let view = view(first, id);
-        let (range, config) = (view.range, view.config);
-        let there = |node: u64| view.learners.values().chain(view.voters.values()).any(|at| at.0 == node);
-        let command = if let Some(node) = (1..=hosts.len() as u64).find(|node| !there(*node)) {
-            Command::AddLearner { range, config, node: NodeId(node) }
-        } else if !view.learners.is_empty() {
-            let voters = view.voters.keys().chain(view.learners.keys()).copied().collect();
-            Command::ChangeVoters { range, config, voters }
-        } else {
-            return;
-        };
-        // A learner that has not caught up yet is asked again.
-        if first.execute(STORE, command).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-}
-
-async fn leaders(hosts: &[Host]) -> Vec<u64> {
+fn leaders(hosts: &[Host]) -> Vec<u64> {
     let leader = |host: &Host| host.replicas(STORE).iter().filter(|view| view.leader == Some(view.replica)).count();
     hosts.iter().map(|host| leader(host) as u64).collect()
 }
@@ -77,27 +47,15 @@ fn main() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("idle-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let hub = MemHub::default();
-        let mut hosts = Vec::new();
-        for node in 1..=3 {
-            let mesh = hub.enter(NodeIncarnation { node: NodeId(node), incarnation: Incarnation(1) });
-            let config = KvConfig { data_dir: dir.join(node.to_string()), ..KvConfig::default() };
-            let host = Host::open_meshed(config, Arc::new(mesh), Arc::new(SystemClock), Arc::new(())).unwrap();
-            (0..ranges).for_each(|id| host.register(RangeSpec { store: STORE, id }, Box::new(Nothing)).unwrap());
-            host.start().await.unwrap();
-            hosts.push(host);
-        }
         let before = memory();
-        for id in 0..ranges {
-            grow(&hosts, id).await;
-        }
+        let hosts = cluster::open(&dir, ranges, || Box::new(Nothing)).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let kib = (memory() - before) as f64 / 3.0 / ranges.max(1) as f64;
-        let (busy, spread) = (cpu(), leaders(&hosts).await);
+        let (busy, spread) = (cpu(), leaders(&hosts));
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let share = (cpu() - busy).as_secs_f64() / seconds as f64 / 3.0 * 100.0;
         println!("{ranges} ranges with 3 voters, led {spread:?}: {share:.2} % of a core and {kib:.0} KiB per replica, per node");
-        assert_eq!(leaders(&hosts).await, spread, "nobody had a reason to change the leader");
+        assert_eq!(leaders(&hosts), spread, "nobody had a reason to change the leader");
         for host in hosts {
             host.shutdown().await.unwrap();
         }

@@ -1,8 +1,11 @@
-//! Durable commands per second through one range, next to one fsync per command on the same disk.
+//! Durable commands per second through one range, next to one fsync per command on the same disk; then through one with three voters on
+//! that disk, from the node that leads and from one that does not.
 //!
 //! `cargo bench -p base-kv --bench propose [-- DIRECTORY [SECONDS]]`: the directory decides which disk; default `target`, 2 s a line.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the finding")]
+
+mod cluster;
 
 use base_kv::{Host, KvConfig, Range, RangeSpec};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeClient};
@@ -106,6 +109,19 @@ fn main() {
             println!("{name:<34} {rate:>10.0} {:>8.1} {per_sync:>8.1} {us:>9.2} {ms:>9.3}", rate / plain);
         }
         host.shutdown().await.unwrap();
+        let hosts = cluster::open(&dir, 1, || Box::new(Appends::default())).await;
+        for (from, host) in ["the leader", "a follower"].into_iter().zip(&hosts) {
+            let range = host.client(RangeSpec::whole(cluster::STORE));
+            range.ready().await;
+            for (count, window) in [(1, 1), (100, 1), (100, 10), (1000, 10)] {
+                let (rate, per_sync, us, ms) = publishers(host, &range, count, window, length).await;
+                let name = format!("3 voters, from {from}: {count} × {window}");
+                println!("{name:<34} {rate:>10.0} {:>8.1} {per_sync:>8.1} {us:>9.2} {ms:>9.3}", rate / plain);
+            }
+        }
+        for host in hosts {
+            host.shutdown().await.unwrap();
+        }
     });
     std::fs::remove_dir_all(&dir).unwrap();
 }

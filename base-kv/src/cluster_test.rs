@@ -6,7 +6,7 @@ mod harness;
 use crate::raft::wire::{self, Address, Refusal};
 use crate::raft::{LeaderId, LogId, Vote};
 use crate::{ExecuteError, Role};
-use base_kv_api::balance::Command;
+use base_kv_api::balance::{Command, ReplicaView};
 use base_kv_api::{MutateError, RangeClient, RangeId, ReplicaId};
 use base_rpc::{Lane, Mesh, Service};
 use base_types::{Incarnation, NodeId, NodeIncarnation};
@@ -382,5 +382,36 @@ async fn a_damaged_replica_is_left_alone_and_replaced_by_another_one() {
     assert_ne!(cluster.range(hurt).replica_id(), Some(name));
     assert!(cluster.node(hurt).replicas("inbox").iter().all(|view| view.fault.is_none()));
     cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_histories_of_a_range_do_not_mix_and_a_replica_that_waits_in_vain_stands_in_nobodys_way() {
+    let cluster = Cluster::of(3).await;
+    cluster.bootstrap().await;
+    cluster.bootstrap().await;
+    cluster.execute(1, Command::Bootstrap { id: 0 }).await.unwrap();
+    soon(cluster.range(1).ready()).await;
+    let (one, other) = (cluster.view(0), cluster.view(1));
+    assert_ne!(one.range.lineage, other.range.lineage);
+    let add =
+        |view: &ReplicaView, node| Command::AddLearner { range: view.range, config: view.config, node: NodeId(node) };
+    let refused = cluster.execute(0, add(&one, 2)).await;
+    assert!(matches!(refused, Err(ExecuteError::Node { node: NodeId(2), .. })), "{refused:?}");
+    // The third makes a replica for the first, who never hears of it.
+    cluster.cut(2, 0);
+    let lost = cluster.execute(0, add(&one, 3)).await;
+    assert!(matches!(lost, Err(ExecuteError::Node { node: NodeId(3), .. })), "{lost:?}");
+    let waits = cluster.view(2);
+    assert_eq!((waits.range, waits.role, waits.config), (one.range, Role::Learner, 0));
+    cluster.hub.heal();
+    cluster.execute(1, add(&other, 3)).await.unwrap();
+    soon(cluster.range(1).mutate(b"", command(1))).await.unwrap();
+    soon(cluster.range(2).ready()).await;
+    assert_eq!(cluster.view(2).range, other.range);
+    assert_ne!(cluster.view(2).replica, waits.replica);
+    assert_eq!((cluster.journal(2), cluster.journal(0)), (vec![1], vec![]));
+    // A learner proposes and reads as everybody does.
+    assert_eq!(soon(cluster.range(2).mutate(b"", command(2))).await, Ok(command(2)));
     cluster.shutdown().await;
 }

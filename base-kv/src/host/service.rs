@@ -247,15 +247,14 @@ impl Inner {
         let client =
             client.ok_or_else(|| failed(format!("nothing lives in range {} of {store} here", address.range.id)))?;
         if let Some(replica) = client.replica() {
-            if replica.range != address.range {
-                return Err(Refusal::OtherRange(replica.range));
-            }
             let blank = replica.membership().log_id().is_none();
-            if blank || members.get_node(&replica.id).is_some() {
+            let same = replica.range == address.range;
+            if same && (blank || members.get_node(&replica.id).is_some()) {
                 return Ok(done_with_replica(replica.id));
             }
-            if !removed(&replica, at, &members) {
-                return Err(failed(format!("there is replica {} already", replica.id)));
+            // One that was made for somebody who never came back to it stands in nobody's way.
+            if !(blank || same && removed(&replica, at, &members)) {
+                return Err(Refusal::OtherRange(replica.range));
             }
             self.replace(&mut slots, replica.id).await.map_err(failed)?;
         }
