@@ -177,7 +177,7 @@ fn a_first_packet_that_is_not_connect_is_closed_without_an_answer() -> io::Resul
             let mut stream = raw(scene.to())?;
             stream.write_all(&packet(kind << 4 | flags, &[body]))?;
             // Where the body is too short for the packet, the rest of a stream that ends is no excuse to wait.
-            assert_eq!(until_closed(&mut stream)?, [], "packet type {kind} with {body:?}");
+            assert_eq!(until_closed(&mut stream)?, [0_u8; 0], "packet type {kind} with {body:?}");
         }
     }
     scene.all_is_well("strange first packets")
@@ -227,7 +227,7 @@ fn a_claimed_length_is_judged_by_the_header_alone_and_reserves_nothing() -> io::
         stream.write_all(header)?;
     }
     for stream in &mut streams {
-        assert_eq!(until_closed(stream)?, []);
+        assert_eq!(until_closed(stream)?, [0_u8; 0]);
     }
     scene.all_is_well("claims before CONNECT")?;
 
@@ -325,7 +325,7 @@ fn lengths_that_are_too_long_or_not_minimal_are_malformed() -> io::Result<()> {
         assert_eq!(ends(scene.to(), Level::V4, bytes)?, None, "{what}");
         let mut stream = raw(scene.to())?;
         stream.write_all(&[&[0x10], &bytes[1..]].concat())?;
-        assert_eq!(until_closed(&mut stream)?, [], "{what} in CONNECT");
+        assert_eq!(until_closed(&mut stream)?, [0_u8; 0], "{what} in CONNECT");
     }
     // A property length, and a length inside the packet that points behind its end.
     assert_eq!(ends(scene.to(), Level::V5, &[0x30, 5, 0, 1, b'a', 0x80, 0x00])?, Some(0x81));
