@@ -182,6 +182,7 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
     spawn(Box::pin(node.routes.clone().run(Arc::clone(&node.dist), run, stop())));
     spawn(Box::pin(services::run_wills(Arc::clone(&node), heard.wills, stop())));
     spawn(Box::pin(services::run_ended(Arc::clone(&node), heard.ended, stop())));
+    spawn(Box::pin(services::run_adopted(Arc::clone(&node), heard.adopted, stop())));
     spawn(Box::pin(services::run_own_routes(Arc::clone(&node), routes_lost, stop())));
     spawn(Box::pin(run_disk(disk, stop())));
     spawn(Box::pin(services::run_sys(Arc::clone(&node), stop())));

@@ -28,12 +28,14 @@ pub(crate) struct Ears {
     node: OnceLock<Arc<Node>>,
     wills: mpsc::Sender<(InboxId, SessionVersion, PendingWill)>,
     ended: mpsc::Sender<Ended>,
+    adopted: Arc<Notify>,
 }
 
 /// What [`Ears`] heard, for [`run_wills`] and [`run_ended`].
 pub(crate) struct Heard {
     pub(crate) wills: mpsc::Receiver<(InboxId, SessionVersion, PendingWill)>,
     pub(crate) ended: mpsc::Receiver<Ended>,
+    pub(crate) adopted: Arc<Notify>,
 }
 
 /// An inbox that is gone, with the routes that led to it.
@@ -63,7 +65,9 @@ impl Ears {
     pub(crate) fn new() -> (Arc<Self>, Heard) {
         let (wills, heard_wills) = mpsc::channel(WAITING);
         let (ended, heard_ended) = mpsc::channel(WAITING);
-        (Arc::new(Self { node: OnceLock::new(), wills, ended }), Heard { wills: heard_wills, ended: heard_ended })
+        let adopted = Arc::new(Notify::new());
+        let heard = Heard { wills: heard_wills, ended: heard_ended, adopted: Arc::clone(&adopted) };
+        (Arc::new(Self { node: OnceLock::new(), wills, ended, adopted }), heard)
     }
 
     /// From now on sessions are told too.
@@ -100,6 +104,10 @@ impl InboxListener for Ears {
         if self.ended.try_send(Ended { inbox: inbox.clone(), incarnation, subscriptions }).is_err() {
             debug!(%inbox.client, "the routes of an ended session have to wait: too many end at once");
         }
+    }
+
+    fn adopted(&self) {
+        self.adopted.notify_one();
     }
 
     fn fenced(&self, inbox: &InboxId, version: SessionVersion) {
@@ -152,6 +160,47 @@ pub(crate) async fn run_own_routes(node: Arc<Node>, lost: Arc<Notify>, stop: Can
 
 /// Between two attempts to add the routes of this node again.
 const ADD_AGAIN: Duration = Duration::from_secs(1);
+
+/// Between being told of adopted sessions and looking at their routes: more may be on their way.
+const ADOPTED_QUIET: Duration = Duration::from_secs(1);
+/// Subscriptions that are looked at in one go.
+const ROUTES_AT_ONCE: usize = 1024;
+
+/// Sees that the sessions of another lineage, once they are adopted, have their routes.
+pub(crate) async fn run_adopted(node: Arc<Node>, adopted: Arc<Notify>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = adopted.notified() => {}
+        }
+        tokio::time::sleep(ADOPTED_QUIET).await;
+        match ensure_routes(&node).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "routes of adopted sessions were added"),
+            Err(error) => {
+                warn!(error, "routes of adopted sessions could not be added; it is tried again");
+                adopted.notify_one();
+            }
+        }
+    }
+}
+
+async fn ensure_routes(node: &Node) -> Result<u64, String> {
+    let (mut after, mut added) = (None, 0);
+    loop {
+        let page = node.inbox.subscriptions(after, ROUTES_AT_ONCE).map_err(|error| error.to_string())?;
+        let routes = page.subscriptions.into_iter().map(|(inbox, incarnation, filter, options)| Route {
+            tenant: inbox.tenant,
+            filter,
+            receiver: Receiver::Inbox { client: inbox.client, incarnation, options },
+        });
+        added += node.dist.ensure(routes.collect()).await.map_err(|error| error.to_string())?;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(added),
+        }
+    }
+}
 
 /// Publishes wills that are due, each once.
 pub(crate) async fn run_wills(
