@@ -105,8 +105,10 @@ fn render(status: &Value) -> String {
     for node in nodes {
         let since = node["forSeconds"].as_u64().map_or(String::new(), |secs| format!(" {secs} s"));
         let state = format!("{}{since}", text(node, "state"));
-        let marks = [("me", "asked"), ("draining", "leaving")];
-        let marks: Vec<_> = marks.iter().filter(|(key, _)| node[*key] == true).map(|(_, mark)| *mark).collect();
+        let marks =
+            [("me", true, "asked"), ("draining", true, "leaving"), ("answersCalls", false, "no answer over TCP")];
+        let marks: Vec<_> =
+            marks.iter().filter(|(key, value, _)| node[*key] == *value).map(|(.., mark)| *mark).collect();
         let marks = if marks.is_empty() { String::new() } else { format!("  ({})", marks.join(", ")) };
         let (id, at) = (text(node, "id"), text(node, "address"));
         let (version, roles) = (text(node, "version"), text(node, "roles"));
@@ -163,7 +165,7 @@ mod tests {
             "env": "Test", "tolerates": if available { json!(0) } else { Value::Null },
             "nodes": [
                 {"id": "01", "state": "alive", "address": "10.0.0.1:5", "version": "0.1", "roles": "dist inbox", "me": true},
-                {"id": "02", "state": "dead", "forSeconds": 7, "address": "10.0.0.2:5"},
+                {"id": "02", "state": "dead", "forSeconds": 7, "address": "10.0.0.2:5", "answersCalls": false},
             ],
             "stores": [{"name": "inbox", "ranges": [{
                 "range": "0@1.1", "available": available, "leader": "01",
@@ -186,6 +188,7 @@ mod tests {
             "  01  alive ",
             "(asked)",
             "  02  dead 7 s ",
+            "(no answer over TCP)",
             "inbox range 0@1.1\n  leader   01  10.0.0.1:5\n  voter    02  10.0.0.2:5  7 behind\n  voter    03  -\n  learner  04  -\n  ! range",
             "! cluster: no seed answers\nno more node may fail\n",
         ] {
