@@ -360,6 +360,7 @@ impl Checker {
             }
             Event::Owners { client, alive } => {
                 self.findings.looked_up += 1;
+                self.findings.takeovers += 1;
                 if alive > 1 {
                     self.findings.two_owners += 1;
                     self.findings

@@ -18,6 +18,8 @@ pub struct Findings {
     pub explained_duplicates: u64,
     /// Retained messages, subscriptions, wills and owners that were looked at.
     pub looked_up: u64,
+    /// Of these, fights for one client id that were decided.
+    pub takeovers: u64,
     /// Acknowledged and not delivered; a will that did not fire.
     pub lost: u64,
     /// Acknowledged and not delivered, and no counter says that it was dropped.
@@ -111,6 +113,7 @@ impl AddAssign<&Self> for Findings {
         self.delivered += other.delivered;
         self.explained_duplicates += other.explained_duplicates;
         self.looked_up += other.looked_up;
+        self.takeovers += other.takeovers;
         self.lost += other.lost;
         self.silent += other.silent;
         self.unexplained_duplicates += other.unexplained_duplicates;

@@ -838,7 +838,10 @@ fn takeovers(stage: &mut Stage<'_, '_>) -> io::Result<()> {
     stage.until_whole()?;
     stage.play(3.0)?;
     stage.take_gap();
-    stage.finish()
+    stage.finish()?;
+    let takeovers = stage.run.findings.takeovers;
+    stage.note(format!("{takeovers} takeovers"));
+    Ok(())
 }
 
 fn steady(stage: &mut Stage<'_, '_>) -> io::Result<()> {
