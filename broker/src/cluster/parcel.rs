@@ -27,13 +27,19 @@ pub(crate) enum Aim {
 #[derive(Debug, Default)]
 pub(crate) struct Parcel {
     body: BytesMut,
-    /// Messages in it.
-    pub(crate) count: u32,
+    count: u32,
+    /// Something in it is for a member of a shared group, and is tried elsewhere when there is none.
+    has_group: bool,
 }
 
 impl Parcel {
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether the sender has to know what became of each message.
+    pub(crate) fn wants_answer(&self) -> bool {
+        self.has_group
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -47,6 +53,7 @@ impl Parcel {
             body.put_u8(FORMAT);
         }
         body.reserve(message.encoded_len_max() + tenant.as_str().len() + 64);
+        self.has_group |= matches!(aim, Aim::Group(_));
         body.put_u8(match aim {
             Aim::Subscribers => SUBSCRIBERS,
             Aim::Group(_) => GROUP,
@@ -75,8 +82,9 @@ impl Parcel {
         self.count - 1
     }
 
-    /// What is to be sent; the parcel is empty after it and keeps its memory where it can.
+    /// What is to be sent, and how many messages that are; the parcel is empty after it and keeps its memory where it can.
     pub(crate) fn take(&mut self) -> (Bytes, u32) {
+        self.has_group = false;
         let body = self.body.split().freeze();
         (body, std::mem::take(&mut self.count))
     }
