@@ -1,0 +1,177 @@
+//! What goes wrong, and when: all of it from the seed.
+
+use crate::chance::Chance;
+use crate::node::name;
+use crate::world::World;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Breaks things for a while, and repairs them.
+pub(crate) struct Faults {
+    world: Rc<World>,
+    chance: Chance,
+    next: Duration,
+    /// Until when.
+    down: Vec<(usize, Duration)>,
+    network: Option<(Network, Duration)>,
+    slow: Option<Duration>,
+    wiped: bool,
+    pub(crate) count: u64,
+}
+
+/// Of the network only one thing is broken at a time.
+#[derive(Clone, Debug)]
+enum Network {
+    /// These, from all others.
+    Parted(Vec<usize>),
+    /// Nothing arrives at the second from the first.
+    OneWay(usize, usize),
+    /// Everything between two waits, and then comes at once.
+    Held(usize, usize),
+    /// Messages take up to so long.
+    Slow,
+}
+
+const LATENCY: Duration = Duration::from_millis(4);
+
+impl Faults {
+    pub(crate) fn new(world: &Rc<World>, begin: Duration) -> Self {
+        Self {
+            world: Rc::clone(world),
+            chance: Chance::new(world.seed, "faults"),
+            next: begin,
+            down: Vec::new(),
+            network: None,
+            slow: None,
+            wiped: false,
+            count: 0,
+        }
+    }
+
+    pub(crate) fn crash(&mut self, sim: &mut turmoil::Sim<'_>, node: usize, until: Duration) {
+        self.world.trace(format_args!("!! {} crashes", name(node)));
+        sim.crash(name(node));
+        self.world.stand_up(node);
+        self.world.disks[node].crash();
+        self.down.push((node, until));
+    }
+
+    fn bounce(&mut self, sim: &mut turmoil::Sim<'_>, now: Duration) {
+        let (back, down): (Vec<_>, Vec<_>) = self.down.drain(..).partition(|(_, until)| *until <= now);
+        self.down = down;
+        for (node, _) in back {
+            self.world.trace(format_args!("!! {} starts again", name(node)));
+            sim.bounce(name(node));
+        }
+    }
+
+    fn repair(&mut self, sim: &mut turmoil::Sim<'_>) {
+        let Some((network, _)) = self.network.take() else { return };
+        self.world.trace(format_args!("!! repaired: {network:?}"));
+        match network {
+            Network::Parted(side) => self.between(&side, |a, b| sim.repair(name(a), name(b))),
+            Network::OneWay(from, to) => sim.repair_oneway(name(from), name(to)),
+            Network::Held(a, b) => sim.release(name(a), name(b)),
+            Network::Slow => sim.set_max_message_latency(LATENCY),
+        }
+    }
+
+    fn between(&self, side: &[usize], mut with: impl FnMut(usize, usize)) {
+        for a in side {
+            (0..self.world.size).filter(|b| !side.contains(b)).for_each(|b| with(*a, b));
+        }
+    }
+
+    /// Called at each step of the storm.
+    pub(crate) fn step(&mut self, sim: &mut turmoil::Sim<'_>) -> std::io::Result<()> {
+        let now = self.world.now();
+        self.bounce(sim, now);
+        if self.network.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.repair(sim);
+        }
+        if self.slow.is_some_and(|until| until <= now) {
+            self.quick_disks();
+        }
+        if now < self.next {
+            return Ok(());
+        }
+        self.next = now + Duration::from_millis(self.chance.within(100..2_500));
+        self.count += 1;
+        let size = self.world.size as u64;
+        let node = self.chance.within(0..size) as usize;
+        let other = (node + 1 + self.chance.within(0..size - 1) as usize) % self.world.size;
+        let until = now + Duration::from_millis(self.chance.within(200..4_000));
+        match self.chance.within(0..16) {
+            0..=4 if self.may_fall(node) => self.crash(sim, node, until),
+            // The power of the building.
+            5 => {
+                for node in (0..self.world.size).filter(|node| !self.down.iter().any(|(down, _)| down == node)).collect::<Vec<_>>() {
+                    let until = now + Duration::from_millis(self.chance.within(100..1_500));
+                    self.crash(sim, node, until);
+                }
+            }
+            6 if !self.wiped && self.down.is_empty() && self.network.is_none() => {
+                self.wiped = true;
+                self.crash(sim, node, until);
+                self.world.disks[node].wipe()?;
+                self.world.trace(format_args!("!! {} has a new disk", name(node)));
+            }
+            7..=9 if self.network.is_none() => {
+                let long = until + Duration::from_millis(700);
+                let side = if self.world.size > 3 && self.chance.one_in(2) { vec![node, other] } else { vec![node] };
+                self.world.trace(format_args!("!! parted: {side:?}"));
+                self.between(&side, |a, b| sim.partition(name(a), name(b)));
+                self.network = Some((Network::Parted(side), long));
+            }
+            10 | 11 if self.network.is_none() => {
+                self.world.trace(format_args!("!! one way: {node} to {other} is cut"));
+                sim.partition_oneway(name(node), name(other));
+                self.network = Some((Network::OneWay(node, other), until + Duration::from_millis(700)));
+            }
+            12 if self.network.is_none() => {
+                self.world.trace(format_args!("!! held: {node} and {other}"));
+                sim.hold(name(node), name(other));
+                self.network = Some((Network::Held(node, other), until));
+            }
+            13 if self.network.is_none() => {
+                let latency = Duration::from_millis(self.chance.within(20..150));
+                self.world.trace(format_args!("!! messages take up to {latency:?}"));
+                sim.set_max_message_latency(latency);
+                self.network = Some((Network::Slow, until));
+            }
+            14 => {
+                self.world.trace(format_args!("!! slow disks"));
+                base_kv::sim::syncs_take(Duration::from_millis(5), Duration::from_millis(80));
+                self.slow = Some(until);
+            }
+            15 => {
+                let by = self.chance.within(0..7_200_000) as i64 - 3_600_000;
+                self.world.trace(format_args!("!! the clock of {} is wrong by {by} ms", name(node)));
+                self.world.wrong_clocks[node].store(by, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A minority may be down at a time; more is the power of the building.
+    fn may_fall(&self, node: usize) -> bool {
+        self.down.len() < (self.world.size - 1) / 2 && !self.down.iter().any(|(down, _)| *down == node)
+    }
+
+    fn quick_disks(&mut self) {
+        self.slow = None;
+        base_kv::sim::syncs_take(Duration::from_micros(300), Duration::from_millis(3));
+    }
+
+    /// The storm is over.
+    pub(crate) fn heal(&mut self, sim: &mut turmoil::Sim<'_>) {
+        self.repair(sim);
+        self.quick_disks();
+        self.world.wrong_clocks.iter().for_each(|clock| clock.store(0, Ordering::Relaxed));
+        self.bounce(sim, Duration::MAX);
+    }
+}
+
+pub(crate) const LATENCIES: (Duration, Duration) = (Duration::from_micros(200), LATENCY);

@@ -1,0 +1,35 @@
+//! What was acknowledged as gone stays gone: an UNSUBACK, and the clearing of a retained message. `resurrected` and `stale retained` in faults.md §1,
+//! F05 and F06.
+
+use crate::history::{History, Retained};
+
+pub(crate) fn check(history: &History) -> Vec<String> {
+    let mut wrong: Vec<String> = history
+        .routes
+        .iter()
+        .filter(|(client, topic, _, leads)| {
+            let subscriptions = history.subscriptions.get(client).into_iter().flatten();
+            let last = subscriptions.filter(|subscription| subscription.topic == *topic).next_back();
+            *leads && last.is_some_and(|last| last.end_acked_at.is_some())
+        })
+        .map(|(client, topic, node, _)| format!("{topic} leads to {client} again on n{}", node + 1))
+        .collect();
+    for shown in &history.shown {
+        let Some(changes) = history.retained.get(&shown.topic) else { continue };
+        let settled = |change: &&Retained| change.acked_at.is_some_and(|at| at < shown.started);
+        let oldest = changes.iter().filter(settled).map(|change| change.number).max().unwrap_or(0);
+        let fits = |change: &Retained| {
+            let number = change.set.then_some(change.number);
+            change.number >= oldest && change.sent_at <= shown.ended && number == shown.number
+        };
+        if !(changes.iter().any(fits) || oldest == 0 && shown.number.is_none()) {
+            wrong.push(format!(
+                "at {:.3} {} showed {:?}, though number {oldest} was acknowledged",
+                shown.started.as_secs_f64(),
+                shown.topic,
+                shown.number
+            ));
+        }
+    }
+    wrong
+}
