@@ -204,6 +204,11 @@ impl RaftLogReader<Types> for LogStore {
             }
             let chunk = match reader.entries(start, end.min(start.saturating_add(CHUNK))) {
                 Ok(entries) if entries.is_empty() => return None,
+                // What is applied comes from here: a replica that skipped an entry would be another one than the rest.
+                Ok(entries) if entries.first().is_some_and(|entry| entry.log_id.index != start) => {
+                    let error = KvError { doing: "read the log", cause: format!("entry {start} is missing") };
+                    return Some((vec![Err(io_error(error))], (reader, end)));
+                }
                 Ok(entries) => entries,
                 Err(error) => return Some((vec![Err(io_error(error))], (reader, end))),
             };

@@ -16,7 +16,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// The coprocessor of a range on this node: lent to the replica that lives here, and to the one that takes its place.
@@ -58,6 +58,9 @@ pub(crate) struct Machine {
     since_flush: [AtomicU64; 2],
     limits: [u64; 2],
     purge_due: Notify,
+    /// Held while data and coprocessor change.
+    changing: tokio::sync::Mutex<()>,
+    closed: AtomicBool,
 }
 
 /// What openraft drives.
@@ -155,6 +158,8 @@ impl Machine {
             since_flush: [AtomicU64::new(0), AtomicU64::new(0)],
             limits,
             purge_due: Notify::new(),
+            changing: tokio::sync::Mutex::default(),
+            closed: AtomicBool::new(false),
         };
         if machine.log.get(&slot_key(slot, INSTALLING))?.is_some() {
             tracing::warn!(slot = slot.0, "a crash cut off the installation of a snapshot; it is done again");
@@ -222,12 +227,29 @@ impl Machine {
         self.since_flush.iter().zip(self.limits).any(|(since, limit)| since.load(Ordering::Relaxed) >= limit)
     }
 
+    /// Nothing changes data or coprocessor any more once this returned: they are another replica's. Raft's own tasks may linger.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.changing.lock().await);
+    }
+
+    async fn change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, io::Error> {
+        let changing = self.changing.lock().await;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(io_error("the replica was stopped"));
+        }
+        Ok(changing)
+    }
+
     async fn apply(&self, entries: Vec<Pending>) -> Result<(), io::Error> {
+        let _changing = self.change().await?;
         let batch = self.prepare(entries).map_err(io_error)?;
         loop {
             match self.commit(&batch) {
                 Ok(()) => break,
-                Err(error) if is_no_space(&error) => tokio::time::sleep(NO_SPACE_WAIT).await,
+                Err(error) if is_no_space(&error) && !self.closed.load(Ordering::Acquire) => {
+                    tokio::time::sleep(NO_SPACE_WAIT).await;
+                }
                 Err(error) => return Err(io_error(error)),
             }
         }
@@ -439,6 +461,7 @@ impl RaftStateMachine<Types> for StateMachine {
         staged.await.map_err(io_error)?.map_err(io_error)?;
         self.writer.write(vec![Change::Put(marker, Vec::new())]).await.map_err(io_error)?;
         let machine = Arc::clone(&self.machine);
+        let changing = self.machine.change().await?;
         let installed = crate::off_thread::off_thread(move || {
             machine.install()?;
             machine.load()?;
@@ -447,6 +470,7 @@ impl RaftStateMachine<Types> for StateMachine {
             Ok::<_, KvError>(())
         });
         installed.await.map_err(io_error)?.map_err(io_error)?;
+        drop(changing);
         self.writer.write(vec![Change::Delete(marker)]).await.map_err(io_error)?;
         self.has_snapshot = true;
         std::fs::remove_file(self.machine.image_path())

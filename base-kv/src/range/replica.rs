@@ -271,6 +271,7 @@ impl Replica {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(range = %self.range, %error, "Raft did not stop cleanly");
         }
+        self.machine.close().await;
         self.halt(why);
     }
 
