@@ -415,3 +415,27 @@ async fn two_histories_of_a_range_do_not_mix_and_a_replica_that_waits_in_vain_st
     assert_eq!(soon(cluster.range(2).mutate(b"", command(2))).await, Ok(command(2)));
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_stands_still_lets_another_one_lead_and_holds_up_only_those_who_wait_there() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let slow = cluster.leader().await;
+    let other = (slow + 1) % 3;
+    soon(cluster.range(other).ready()).await;
+    cluster.freeze(slow, true);
+    let started = Instant::now();
+    let here = cluster.range(slow).mutate(b"", command(1));
+    assert_eq!(soon(cluster.range(other).mutate(b"", command(2))).await, Ok(command(2)));
+    println!("the majority went on after {:?}", started.elapsed());
+    let name = cluster.range(slow).replica_id();
+    until("another one leads", || cluster.view(other).leader.is_some_and(|leader| Some(leader) != name)).await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(soon(cluster.range(other).mutate(b"", command(3))).await, Ok(command(3)));
+    cluster.freeze(slow, false);
+    let here = soon(here).await;
+    assert!(matches!(here, Ok(_) | Err(MutateError::Unknown)), "{here:?}");
+    cluster.assert_alike().await;
+    assert!(cluster.journal(slow).iter().filter(|n| **n == 1).count() <= 1);
+    cluster.shutdown().await;
+}

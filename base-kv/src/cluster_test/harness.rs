@@ -230,6 +230,11 @@ impl Cluster {
         self.disks[node].log.break_after(0);
     }
 
+    /// The log of a node stands still, or goes on.
+    pub(super) fn freeze(&self, node: usize, frozen: bool) {
+        self.disks[node].log.freeze(frozen);
+    }
+
     /// Bytes that a node's disk has free, of which 100 are the reserve.
     pub(super) fn leave_free(&self, node: usize, bytes: u64) {
         self.disks[node].free.store(bytes, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct MemEngine {
     state: Mutex<State>,
+    frozen: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +61,12 @@ impl MemEngine {
     #[cfg(feature = "sim")]
     pub(crate) fn lie(&self) {
         self.state.lock().lies = true;
+    }
+
+    /// Writes stand still, or go on.
+    #[cfg(not(feature = "sim"))]
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, std::sync::atomic::Ordering::Release);
     }
 
     /// What broke works again, and nothing is lost.
@@ -131,6 +138,9 @@ impl Batch for Filling<'_> {
 
 impl Engine for MemEngine {
     fn write(&self, sync: Sync, fill: &mut dyn FnMut(&mut dyn Batch)) -> Result<(), KvError> {
+        while self.frozen.load(std::sync::atomic::Ordering::Acquire) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let mut state = self.state.lock();
         state.count("write")?;
         let durable = sync == Sync::Now && !state.lies;

@@ -73,6 +73,8 @@ pub(crate) struct Totals {
     pub(crate) syncs: AtomicU64,
     pub(crate) entries: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    /// What waits to be written, or is being written.
+    pub(crate) waiting: AtomicU64,
 }
 
 /// Bytes of one batch.
@@ -124,6 +126,7 @@ impl LogWriter {
                 None => {
                     queue.jobs.push_back(Job { changes, bytes, done: Box::new(done) });
                     drop(queue);
+                    self.shared.totals.waiting.fetch_add(1, Ordering::Relaxed);
                     self.shared.work.notify_one();
                     return;
                 }
@@ -238,6 +241,7 @@ fn write(
             jobs.extend(queue.jobs.drain(..));
         }
     }
+    shared.totals.waiting.fetch_sub(jobs.len() as u64, Ordering::Relaxed);
     for job in jobs.drain(..) {
         (job.done)(result.clone());
     }
