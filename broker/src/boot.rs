@@ -36,7 +36,7 @@ use stores::Stores;
 use telemetry::{ApiState, BuildInfo, LogHandle, Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Why a node did not start. Nothing was changed where it says so.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +141,7 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
     let shards: Arc<[ShardHandle]> = (0..shard_count).map(|_| ShardHandle::new()).collect();
     let now = clock.now();
     let ranges = stores.ranges();
-    let Stores { host, dist, dist_range, inbox, retain, ears, heard, routes_lost, .. } = stores;
+    let Stores { host, dist, looked_at, inbox, retain, ears, heard, routes_lost, .. } = stores;
     let mesh = Some(mesh).filter(|_| in_cluster);
     let node = Arc::new(Node {
         run,
@@ -186,7 +186,7 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
     spawn(Box::pin(services::run_own_routes(Arc::clone(&node), routes_lost, stop())));
     spawn(Box::pin(run_disk(disk, stop())));
     spawn(Box::pin(services::run_sys(Arc::clone(&node), stop())));
-    spawn(Box::pin(Arc::clone(&node.fresh).run(dist_range, clock, stop())));
+    spawn(Box::pin(Arc::clone(&node.fresh).run(looked_at, clock, stop())));
     spawn(Box::pin(Arc::clone(&node.claims).run(Arc::clone(&node), stop())));
     if let Some(part) = &part {
         spawn(Box::pin(Arc::clone(part).watch(Arc::clone(&node), stop())));
@@ -253,7 +253,8 @@ impl Running {
     pub(crate) async fn serve(&mut self) -> Vec<String> {
         for (store, range) in &self.ranges {
             while tokio::time::timeout(TELL_EVERY, range.ready()).await.is_err() {
-                let why = self.part.as_ref().map(|part| part.status.problems()).unwrap_or_default();
+                let mut why = self.part.as_ref().map(|part| part.status.problems()).unwrap_or_default();
+                why.retain(|reason| reason.what == "cluster" || reason.what == format!("store {store}"));
                 let why = why.iter().map(|reason| format!("{}: {}", reason.what, reason.why)).collect::<Vec<_>>();
                 info!(store, why = why.join("; "), "waits for its store before clients are let in");
             }
@@ -262,6 +263,23 @@ impl Running {
             Ok(0) => {}
             Ok(count) => info!(count, "sessions of the run before this one count as disconnected now"),
             Err(error) => warn!(%error, "sessions of the run before this one could not be looked at"),
+        }
+        if let Some(part) = &self.part {
+            let (part, node, host) = (Arc::clone(part), Arc::clone(&self.node), Arc::clone(&self.host));
+            let (accepting, stop) = (self.stop_accepting.clone(), self.stop_services.clone());
+            tokio::spawn(async move {
+                let why = tokio::select! {
+                    () = stop.cancelled() => return,
+                    why = part.cast_out() => why,
+                };
+                error!(
+                    why,
+                    "this node may no longer take part; its clients are sent to other nodes, and it serves nobody until it is started again"
+                );
+                accepting.cancel();
+                send_away(&node, ReasonCode::UseAnotherServer);
+                host.hand_over().await;
+            });
         }
         tokio::spawn(services::run_housekeeping(Arc::clone(&self.node), self.stop_services.clone()));
         let rate = Arc::new(ConnectionRate::new(self.connections_per_sec, self.node.clock.now()));
@@ -286,10 +304,7 @@ impl Running {
             self.host.hand_over().await;
         }
         self.stop_accepting.cancel();
-        let publish_wills = !self.node.settings.no_lwt_when_server_shutting_down;
-        for shard in self.node.shards.iter() {
-            shard.send(Letter::Shutdown { publish_wills, reason });
-        }
+        send_away(&self.node, reason);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
         match tokio::time::timeout(self.grace.mul_f32(0.8), joined).await {
@@ -305,6 +320,14 @@ impl Running {
             part.cluster.leave().await;
             part.rpc.shutdown().await;
         }
+    }
+}
+
+/// Ends all sessions.
+fn send_away(node: &Node, reason: ReasonCode) {
+    let publish_wills = !node.settings.no_lwt_when_server_shutting_down;
+    for shard in node.shards.iter() {
+        shard.send(Letter::Shutdown { publish_wills, reason });
     }
 }
 

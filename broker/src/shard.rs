@@ -26,6 +26,7 @@ use mqtt_session::{Action, Delivery, Event, OpId, PublishOutcome};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -107,6 +108,26 @@ struct Published {
     message: Message,
     inbound: Option<PacketId>,
     allowed: bool,
+}
+
+/// A PUBLISH whose commands are on their way.
+struct Committing {
+    op: Option<OpId>,
+    bytes: usize,
+    /// How many get it.
+    count: u64,
+    retain: Option<retain_api::RetainFuture>,
+    inserts: Inserts,
+    held: Option<Box<Held>>,
+}
+
+/// What is done only once it is known that it was not done before.
+struct Held {
+    tenant: TenantId,
+    message: Arc<Message>,
+    live: Vec<Target>,
+    nodes: Vec<(NodeId, Aim)>,
+    retained: bool,
 }
 
 impl Shard {
@@ -287,11 +308,11 @@ impl Shard {
         self.mark_dirty(&conn, &mut conn_ref);
     }
 
-    /// Brings what one connection published to its receivers, in order, and answers what needs no commit. QoS 1 and 2 wait
+    /// Brings what one connection published to its receivers, in order, and answers what needs no commit. What a store has to know waits
     /// while the routes of this node are not known to be complete ([`Freshness`](crate::cluster::Freshness)).
     fn route(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>, now: Instant, wall: WallMs, mut published: Vec<Published>) {
         if !self.node.fresh.is_fresh(now) || !conn.borrow().unrouted.is_empty() {
-            let waits = |p: &mut Published| p.message.qos > QoS::AtMostOnce && p.allowed;
+            let waits = |p: &mut Published| p.allowed && (p.message.qos > QoS::AtMostOnce || p.message.retain);
             let mut later = published.extract_if(.., waits).peekable();
             if later.peek().is_some() {
                 let mut conn_ref = conn.borrow_mut();
@@ -302,23 +323,53 @@ impl Shard {
                 }
             }
         }
-        if !published.is_empty() {
+        if !published.is_empty() && self.is_owner(conn) {
             self.route_now(conn, now, wall, published);
         }
+    }
+
+    /// After a pause of this node: whether the session still is the connection's own. One that is not ends, and what it published is the
+    /// matter of the connection that has it now.
+    fn is_owner(self: &Rc<Self>, conn: &Rc<RefCell<Conn>>) -> bool {
+        let resumed = self.node.fresh.resumed();
+        let owns = {
+            let mut conn = conn.borrow_mut();
+            if conn.verified == resumed {
+                return true;
+            }
+            conn.verified = resumed;
+            conn.inbox.as_ref().is_none_or(|(_, version)| self.node.inbox.owns(*version))
+        };
+        if !owns {
+            let reason = ReasonCode::SessionTakenOver;
+            self.event_on(conn, Event::Disconnect { reason, publish_will: false });
+        }
+        owns
     }
 
     /// Routes what had to wait, or refuses it when the routes can't be confirmed.
     async fn route_when_fresh(self: Rc<Self>, conn: Rc<RefCell<Conn>>) {
         let fresh = tokio::time::timeout(FRESH_WAIT, self.node.fresh.wait(&*self.node.clock)).await.is_ok();
         let waited = std::mem::take(&mut conn.borrow_mut().unrouted);
+        // Not acknowledged, and without its session a message of QoS 2 could not be told from its repetition.
+        if !conn.borrow().is_open() || !conn.borrow().session.is_connected() {
+            return;
+        }
         let (now, wall) = self.now();
         if fresh {
-            return self.route_now(&conn, now, wall, waited);
+            if self.is_owner(&conn) {
+                self.route_now(&conn, now, wall, waited);
+            }
+            return;
         }
         debug!(count = waited.len(), "messages are refused: the routes could not be confirmed");
         let mut conn_ref = conn.borrow_mut();
         let mut none = Vec::new();
-        for op in waited.into_iter().filter_map(|p| p.op) {
+        for Published { op, .. } in waited {
+            let Some(op) = op else {
+                self.dropped(counters::UNAVAILABLE, 1);
+                continue;
+            };
             let outcome = PublishOutcome::Failed(ReasonCode::ServerBusy);
             self.handle(&mut conn_ref, now, wall, Event::PublishDone(op, outcome), &mut none);
         }
@@ -368,9 +419,17 @@ impl Shard {
             }
             let bytes = message.cost();
             let message = Arc::new(message);
-            self.deliver_all(now, wall, &message, &mut receivers.live);
-            self.pack(&tenant, &message, &mut receivers.nodes);
-            let retain = retained.then(|| self.node.retain.retain(&tenant, Arc::clone(&message)));
+            // Whether it is the repetition of one that came over another node, the store of its session knows: nobody gets it before.
+            let held = (owner.is_some() && inbound.is_some()).then(|| {
+                let (live, nodes) = (std::mem::take(&mut receivers.live), std::mem::take(&mut receivers.nodes));
+                Box::new(Held { tenant: tenant.clone(), message: Arc::clone(&message), live, nodes, retained })
+            });
+            let mut retain = None;
+            if held.is_none() {
+                self.deliver_all(now, wall, &message, &mut receivers.live);
+                self.pack(&tenant, &message, &mut receivers.nodes);
+                retain = retained.then(|| self.node.retain.retain(&tenant, Arc::clone(&message)));
+            }
             let origin = match (&owner, inbound) {
                 (Some((inbox, version)), Some(packet_id)) => {
                     Origin::Inbound { inbox: inbox.clone(), version: *version, packet_id }
@@ -382,24 +441,19 @@ impl Shard {
                 done.extend(op.map(|op| (op, PublishOutcome::Accepted { receivers: count as u64 })));
             } else {
                 self.node.open.enter(bytes);
-                waiting.push((op, bytes, count as u64, retain, inserts));
+                waiting.push(Committing { op, bytes, count: count as u64, retain, inserts, held });
             }
         }
         drop(receivers);
         if !waiting.is_empty() {
-            let shard = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                for (op, bytes, count, retain, inserts) in waiting {
-                    let outcome = committed(count, retain, inserts).await;
-                    shard.node.open.leave(bytes);
-                    if op.is_none() && !matches!(outcome, PublishOutcome::Accepted { .. }) {
-                        shard.dropped(counters::UNAVAILABLE, 1);
-                    }
-                    if let Some(op) = op {
-                        shard.event(me, Event::PublishDone(op, outcome));
-                    }
-                }
-            });
+            let first = {
+                let mut conn = conn.borrow_mut();
+                conn.committing.extend(waiting);
+                !std::mem::replace(&mut conn.is_committing, true)
+            };
+            if first {
+                tokio::task::spawn_local(Rc::clone(self).settle_in_turn(Rc::clone(conn)));
+            }
         }
         if !done.is_empty() {
             let mut conn_ref = conn.borrow_mut();
@@ -408,6 +462,41 @@ impl Shard {
                 self.handle(&mut conn_ref, now, wall, Event::PublishDone(op, outcome), &mut none);
             }
             self.mark_dirty(conn, &mut conn_ref);
+        }
+    }
+
+    /// Answers what one connection published as it is committed, in the order in which it came.
+    async fn settle_in_turn(self: Rc<Self>, conn: Rc<RefCell<Conn>>) {
+        loop {
+            let next = conn.borrow_mut().committing.pop_front();
+            let Some(Committing { op, bytes, count, retain, inserts, held }) = next else {
+                let mut conn = conn.borrow_mut();
+                // Empty, it owns no memory.
+                conn.committing = VecDeque::new();
+                conn.is_committing = false;
+                return;
+            };
+            let (mut outcome, repeated) = inserted(count, inserts).await;
+            let mut retain = retain;
+            if let Some(held) = held.filter(|_| !repeated && matches!(outcome, PublishOutcome::Accepted { .. })) {
+                let Held { tenant, message, mut live, mut nodes, retained } = *held;
+                let (now, wall) = self.now();
+                self.deliver_all(now, wall, &message, &mut live);
+                self.pack(&tenant, &message, &mut nodes);
+                retain = retained.then(|| self.node.retain.retain(&tenant, message));
+            }
+            if let (Some(retain), PublishOutcome::Accepted { .. }) = (retain, outcome) {
+                outcome = retained(count, retain).await;
+            }
+            self.node.open.leave(bytes);
+            match op {
+                Some(op) => {
+                    let me = conn.borrow().me;
+                    self.event(me, Event::PublishDone(op, outcome));
+                }
+                None if !matches!(outcome, PublishOutcome::Accepted { .. }) => self.dropped(counters::UNAVAILABLE, 1),
+                None => {}
+            }
         }
     }
 
@@ -616,35 +705,38 @@ const RECEIVERS_AT_ONCE: usize = 16 * 1024;
 
 type Inserts = SmallVec<[inbox_api::InboxFuture<Vec<InsertOutcome>>; 1]>;
 
-async fn committed(count: u64, retain: Option<retain_api::RetainFuture>, inserts: Inserts) -> PublishOutcome {
-    let mut refused = 0;
+/// What became of a message at the inboxes, and whether it was there already.
+async fn inserted(count: u64, inserts: Inserts) -> (PublishOutcome, bool) {
+    let (mut refused, mut repeated) = (0, false);
     for insert in inserts {
         match insert.await {
             Ok(outcomes) => {
                 let full = InsertOutcome::Dropped(inbox_api::DropCause::QueueFullRejected);
                 refused += outcomes.iter().filter(|outcome| **outcome == full).count() as u64;
+                repeated |= outcomes.contains(&InsertOutcome::Repeated);
             }
             Err(error) => {
                 debug!(%error, "a message could not be queued");
-                return PublishOutcome::Failed(ReasonCode::ServerBusy);
+                return (PublishOutcome::Failed(ReasonCode::ServerBusy), repeated);
             }
         }
     }
     // Reject is told only when nobody got it.
     if refused > 0 && refused == count {
-        return PublishOutcome::Refused(ReasonCode::QuotaExceeded);
+        return (PublishOutcome::Refused(ReasonCode::QuotaExceeded), repeated);
     }
-    if let Some(retain) = retain {
-        match retain.await {
-            Ok(()) => {}
-            Err(retain_api::RetainError::TooMany { .. }) => return PublishOutcome::Refused(ReasonCode::QuotaExceeded),
-            Err(error) => {
-                debug!(%error, "a retained message could not be set");
-                return PublishOutcome::Failed(ReasonCode::ServerBusy);
-            }
+    (PublishOutcome::Accepted { receivers: count }, repeated)
+}
+
+async fn retained(count: u64, retain: retain_api::RetainFuture) -> PublishOutcome {
+    match retain.await {
+        Ok(()) => PublishOutcome::Accepted { receivers: count },
+        Err(retain_api::RetainError::TooMany { .. }) => PublishOutcome::Refused(ReasonCode::QuotaExceeded),
+        Err(error) => {
+            debug!(%error, "a retained message could not be set");
+            PublishOutcome::Failed(ReasonCode::ServerBusy)
         }
     }
-    PublishOutcome::Accepted { receivers: count }
 }
 
 /// A future on the heap: what waits rarely should not enlarge what waits always.

@@ -8,6 +8,7 @@
 use crate::{RangeId, ReplicaId};
 use base_types::{NodeId, NodeIncarnation};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 /// What one node knows of the whole cluster. Views of different nodes differ for a while; none of them is the truth.
@@ -163,6 +164,29 @@ pub enum Command {
         /// The range that goes on.
         winner: RangeId,
     },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, replicas: &BTreeSet<ReplicaId>| {
+            let texts: Vec<_> = replicas.iter().map(ToString::to_string).collect();
+            f.write_str(&texts.join(", "))
+        };
+        match self {
+            Self::Bootstrap { id } => write!(f, "makes range {id}"),
+            Self::AddLearner { range, node, .. } => write!(f, "range {range}: adds a learner on node {node}"),
+            Self::ChangeVoters { range, voters, .. } => {
+                write!(f, "range {range}: makes these the voters: ")?;
+                list(f, voters)
+            }
+            Self::RemoveLearners { range, learners, .. } => {
+                write!(f, "range {range}: removes the learners ")?;
+                list(f, learners)
+            }
+            Self::TransferLeader { range, to } => write!(f, "range {range}: hands leadership to {to}"),
+            Self::Merge { loser, winner } => write!(f, "range {loser}: goes into {winner}"),
+        }
+    }
 }
 
 /// What a balancer wants.

@@ -23,7 +23,8 @@ pub(crate) const STORES: [&str; 3] = ["dist", "inbox", "retain"];
 pub(super) struct Stores {
     pub(super) host: Arc<Host>,
     pub(super) dist: DistWorker,
-    pub(super) dist_range: Arc<dyn RangeClient>,
+    /// Those that a publish looks at: routes and inboxes.
+    pub(super) looked_at: [Arc<dyn RangeClient>; 2],
     pub(super) inbox: Arc<InboxStore>,
     pub(super) retain: RetainStore,
     pub(super) ears: Arc<Ears>,
@@ -60,8 +61,7 @@ impl Stores {
 
         let (coproc, index) = DistCoproc::new(run);
         host.register(RangeSpec::whole(STORES[0]), Box::new(coproc))?;
-        let dist_range = client(0);
-        let dist = DistWorker::new(Arc::clone(&dist_range), index);
+        let dist = DistWorker::new(client(0), index);
         let (own_routes, routes_lost) = OwnRoutes::new();
         dist.listen(own_routes);
 
@@ -75,8 +75,9 @@ impl Stores {
         host.register(RangeSpec::whole(STORES[2]), Box::new(coproc))?;
         let retain = RetainStore::new(client(2), figures, Arc::clone(clock), RetainConfig::default());
 
+        let looked_at = [client(0), client(1)];
         host.start().await?;
-        Ok(Self { host, dist, dist_range, inbox, retain, ears, heard, routes_lost, ranges })
+        Ok(Self { host, dist, looked_at, inbox, retain, ears, heard, routes_lost, ranges })
     }
 
     /// Makes what is not there: for a node that has nobody to agree with.

@@ -102,7 +102,10 @@ fn render(status: &Value) -> String {
     let nodes = list(status, "nodes");
     let plural = if nodes.len() == 1 { "" } else { "s" };
     line(&mut out, format_args!("cluster {:?}: {} node{plural}", text(status, "env"), nodes.len()));
-    for node in nodes {
+    let at = |id: &str| nodes.iter().find(|node| node["id"] == id).map_or("-", |node| text(node, "address"));
+    let mut by_address: Vec<_> = nodes.iter().collect();
+    by_address.sort_by_key(|node| text(node, "address"));
+    for node in by_address {
         let since = node["forSeconds"].as_u64().map_or(String::new(), |secs| format!(" {secs} s"));
         let state = format!("{}{since}", text(node, "state"));
         let marks =
@@ -119,17 +122,23 @@ fn render(status: &Value) -> String {
         for range in list(store, "ranges") {
             line(&mut out, format_args!("{} range {}", text(store, "name"), text(range, "range")));
             let leader = Some(text(range, "leader")).filter(|_| range["available"] != false);
+            let mut members = Vec::new();
             for (key, role) in [("voters", "voter"), ("learners", "learner")] {
                 for member in list(range, key) {
                     let id = text(member, "node");
                     let role = if Some(id) == leader { "leader" } else { role };
-                    let node = nodes.iter().find(|node| node["id"] == id);
-                    let at = node.map_or("-", |node| text(node, "address"));
                     let behind = member["lag"].as_u64().filter(|lag| *lag > 0);
                     let behind = behind.map_or(String::new(), |lag| format!("  {lag} behind"));
-                    line(&mut out, format_args!("  {role:<8} {id}  {at}{behind}"));
+                    members.push((
+                        role == "learner",
+                        at(id) == "-",
+                        at(id),
+                        format!("  {role:<8} {id}  {}{behind}", at(id)),
+                    ));
                 }
             }
+            members.sort();
+            members.iter().for_each(|(.., member)| line(&mut out, format_args!("{member}")));
             for why in list(range, "why").iter().filter_map(Value::as_str) {
                 line(&mut out, format_args!("  ! {why}"));
                 told.push(why);

@@ -137,7 +137,7 @@ impl Control {
             Decision::Now(command) => command,
         };
         let balancer = balancer.unwrap_or("a balancer");
-        info!(store = self.store, balancer, ?command, "changes a range");
+        info!(store = self.store, balancer, "{command}");
         let outcome = match timeout(STEP, self.host.execute(self.store, command)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

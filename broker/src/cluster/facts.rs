@@ -4,13 +4,16 @@
 
 use base_kv_api::balance::{ReplicaView, Role};
 use base_kv_api::{RangeId, ReplicaId};
-use base_types::NodeId;
 use base_types::wire::{Reader, WireError, put_prefixed, put_varint};
+use base_types::{Incarnation, NodeId, NodeIncarnation};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::BTreeMap;
 
 /// The key of [`About`].
 pub(crate) const ABOUT: &str = "about";
+
+/// The key of what an operator said will not come back, see [`encode_runs`].
+pub(crate) const EVICTED: &str = "evicted";
 
 /// The key of the replicas of a store.
 pub(crate) fn replicas_key(store: &str) -> String {
@@ -62,6 +65,25 @@ fn open(bytes: Bytes) -> Result<Reader, WireError> {
         FORMAT => Ok(r),
         other => Err(WireError::UnknownFormat(other)),
     }
+}
+
+pub(crate) fn encode_runs(runs: &[NodeIncarnation]) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(FORMAT);
+    for run in runs {
+        out.put_u64(run.node.0);
+        put_varint(&mut out, run.incarnation.0);
+    }
+    out.freeze()
+}
+
+pub(crate) fn decode_runs(bytes: Bytes) -> Result<Vec<NodeIncarnation>, WireError> {
+    let mut r = open(bytes)?;
+    let mut runs = Vec::new();
+    while !r.is_empty() {
+        runs.push(NodeIncarnation { node: NodeId(fixed(&mut r)?), incarnation: Incarnation(r.varint()?) });
+    }
+    Ok(runs)
 }
 
 pub(crate) fn encode_replicas(replicas: &[ReplicaView]) -> Bytes {
@@ -202,5 +224,7 @@ mod tests {
             About { version: "0.1".into(), mqtt: vec!["mqtt://a:1".into()], api: "http://a:2".into(), draining: true };
         assert_eq!(About::decode(about.encode()), Ok(about));
         assert!(About::decode(Bytes::from_static(&[2])).is_err());
+        let runs = [NodeIncarnation { node: NodeId(u64::MAX), incarnation: Incarnation(300) }];
+        assert_eq!(decode_runs(encode_runs(&runs)).as_deref(), Ok(&runs[..]));
     }
 }

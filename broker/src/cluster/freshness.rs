@@ -5,6 +5,10 @@
 //! the next confirmation, and are refused when none comes. QoS 0 never waits.
 //!
 //! While messages come, one task confirms again and again, a few times within the bound: one round to the leader for all messages of that time.
+//! Where a round takes longer than the bound, each message waits for the first confirmation that began after it came.
+//!
+//! A confirmation covers the inboxes too. After a pause (this process was stopped, or cut off) a connection has to show first that its session
+//! is still its own ([`Freshness::resumed`]): its client may have moved, and gone on, while its old messages lay here in a buffer.
 
 use base_kv_api::RangeClient;
 use base_types::Clock;
@@ -21,11 +25,16 @@ const EVERY: Duration = Duration::from_millis(20);
 /// After the last message the confirmations go on for so long: who publishes now and then should not wait each time.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Without a confirmation for so long, there was a pause.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// When the routes of this node were last known to be complete.
 pub(crate) struct Freshness {
     start: Instant,
     /// Milliseconds after `start`, plus 1; 0 for never.
     as_of: AtomicU64,
+    /// The first `as_of` after the latest pause.
+    resumed: AtomicU64,
     wanted: AtomicU64,
     wake: Notify,
     confirmed: Notify,
@@ -40,6 +49,7 @@ impl Freshness {
         Arc::new(Self {
             start: now,
             as_of: zero(),
+            resumed: zero(),
             wanted: zero(),
             wake: Notify::new(),
             confirmed: Notify::new(),
@@ -68,21 +78,27 @@ impl Freshness {
         fresh
     }
 
-    /// Returns once the routes are fresh.
+    /// Returns once the routes are known to hold all that was committed before the call, or are fresh.
     pub(crate) async fn wait(&self, clock: &dyn Clock) {
+        let since = self.ms(clock.now());
         loop {
             let confirmed = self.confirmed.notified();
-            if self.is_fresh(clock.now()) {
+            if self.is_fresh(clock.now()) || self.as_of.load(Ordering::Acquire) >= since {
                 return;
             }
             confirmed.await;
         }
     }
 
-    /// Confirms while somebody wants it, until told to stop.
+    /// Rises with each pause. Who was verified at this value needs not be verified again.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.resumed.load(Ordering::Acquire)
+    }
+
+    /// Confirms routes and inboxes while somebody wants it, until told to stop.
     pub(crate) async fn run(
         self: Arc<Self>,
-        routes: Arc<dyn RangeClient>,
+        ranges: [Arc<dyn RangeClient>; 2],
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
     ) {
@@ -98,7 +114,14 @@ impl Freshness {
                 () = tokio::time::sleep(EVERY), if !idle => {}
             }
             let began = self.ms(clock.now());
-            if routes.linearize(b"").await.is_ok() {
+            let [routes, inboxes] = &ranges;
+            let (routes, inboxes) = tokio::join!(routes.linearize(b""), inboxes.linearize(b""));
+            if routes.is_ok() && inboxes.is_ok() {
+                let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+                if began.saturating_sub(self.as_of.load(Ordering::Acquire)) > pause {
+                    // First this: who sees the view fresh must see that there was a pause.
+                    self.resumed.store(began, Ordering::Release);
+                }
                 self.as_of.fetch_max(began, Ordering::AcqRel);
                 self.confirmed.notify_waiters();
             }

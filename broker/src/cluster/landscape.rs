@@ -3,10 +3,14 @@
 use super::facts::{self, About};
 use base_cluster::{Facts, Joined, MemberState, Members};
 use base_kv_api::balance::{self, Landscape, Liveness, NodeView, ReplicaView};
-use base_types::NodeId;
+use base_types::{NodeId, NodeIncarnation};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long ago a node left that is not waited for.
+const FOR_GOOD: Duration = Duration::from_secs(24 * 3600);
 
 /// Of one moment.
 pub(crate) struct Picture<'a> {
@@ -24,6 +28,12 @@ impl Picture<'_> {
     /// What a node tells of itself.
     pub(crate) fn about(&self, node: NodeId) -> Option<About> {
         self.facts.get(node, facts::ABOUT).and_then(|bytes| About::decode(bytes.clone()).ok())
+    }
+
+    /// What operators said will not come back, told by any node.
+    pub(crate) fn evicted(&self) -> Vec<NodeIncarnation> {
+        let told = self.members.nodes.keys().filter_map(|node| self.facts.get(*node, facts::EVICTED));
+        told.filter_map(|bytes| facts::decode_runs(bytes.clone()).ok()).flatten().collect()
     }
 
     fn is_taken(&self, addr: SocketAddr) -> bool {
@@ -55,6 +65,17 @@ impl Picture<'_> {
             let known = told.is_some();
             let replicas = told.unwrap_or_default();
             nodes.insert(*id, NodeView { run: member.run, liveness, draining, known, replicas });
+        }
+        for run in self.evicted() {
+            let gone = Liveness::Left(FOR_GOOD);
+            match nodes.get_mut(&run.node) {
+                Some(view) if view.run.incarnation > run.incarnation || view.liveness == Liveness::Alive => {}
+                Some(view) => view.liveness = gone,
+                None => {
+                    let view = NodeView { run, liveness: gone, draining: false, known: false, replicas: Vec::new() };
+                    nodes.insert(run.node, view);
+                }
+            }
         }
         let joined = match self.joined {
             Joined::Alone => balance::Joined::Alone,

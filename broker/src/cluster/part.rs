@@ -4,7 +4,7 @@ use super::control::Control;
 use super::facts::{self, About};
 use super::status::Status;
 use crate::node::Node;
-use base_cluster::{Advertise, Cluster, ClusterOptions, Secret};
+use base_cluster::{Advertise, Cluster, ClusterOptions, Problem, Secret};
 use base_kv::Host;
 use base_kv_balance::Registry;
 use base_rpc::{Listen, Rpc, RpcConfig, Security, Tls};
@@ -208,6 +208,20 @@ impl Part {
             }
         }
         broken
+    }
+
+    /// Returns when this run may no longer take part: it was evicted, or another process goes by its name. Nobody counts on it any more, so what
+    /// it would tell its clients is worth nothing.
+    pub(crate) async fn cast_out(&self) -> String {
+        let mut members = self.cluster.members();
+        loop {
+            let last = |p: &Problem| matches!(p, Problem::Evicted | Problem::Superseded { .. } | Problem::Twin { .. });
+            if let Some(problem) = self.cluster.problems().into_iter().find(last) {
+                return problem.to_string();
+            }
+            // Problems are told with the members, or a little later.
+            drop(timeout(LOOK_AGAIN, members.changed()).await);
+        }
     }
 
     /// Keeps what the node knows of the others true, until told to stop.

@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use base_cluster::{Cluster, MemberState};
+use base_cluster::{Cluster, EvictError, MemberState};
 use base_kv_api::balance::{Liveness, ReplicaView};
 use base_kv_balance::{Diagnosis, ProblemKind, RangeHealth};
 use base_rpc::{Lane, Rpc};
-use base_types::NodeId;
+use base_types::{Incarnation, NodeId, NodeIncarnation};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -93,6 +93,30 @@ impl Status {
     pub(crate) fn keeps_from_serving(&self) -> Vec<Reason> {
         let problems = self.cluster.problems().into_iter();
         problems.map(|problem| Reason { what: "cluster".to_owned(), why: problem.to_string() }).collect()
+    }
+
+    /// Has all nodes treat one as dead, and its replicas replaced at once. One that membership never met, since it was gone before all others
+    /// started, may still have replicas.
+    async fn evict(&self, node: NodeId) -> Result<(), EvictError> {
+        let last = Incarnation(u64::MAX);
+        let known = self.cluster.members().borrow().get(node).map_or(last, |member| member.run.incarnation);
+        match self.cluster.evict(node).await {
+            Err(EvictError::Unknown(_)) if self.has_replicas(node) => {}
+            result => result?,
+        }
+        let before = self.cluster.facts().borrow().get(self.cluster.me().node, facts::EVICTED).cloned();
+        let mut runs = before.and_then(|bytes| facts::decode_runs(bytes).ok()).unwrap_or_default();
+        runs.retain(|run| run.node != node);
+        runs.push(NodeIncarnation { node, incarnation: known });
+        if let Err(error) = self.cluster.publish(facts::EVICTED, facts::encode_runs(&runs)) {
+            warn!(%node, %error, "the replicas of an evicted node are replaced only when it has been dead for long");
+        }
+        Ok(())
+    }
+
+    fn has_replicas(&self, node: NodeId) -> bool {
+        let ranges = self.controls.iter().flat_map(|control| control.diagnosis().ranges);
+        ranges.into_iter().any(|range| range.voters.values().chain(range.learners.values()).any(|on| *on == node))
     }
 
     /// What a node tells of itself.
@@ -224,7 +248,7 @@ async fn evict(
         let error = format!("{text:?} is no node id; `hermod status` shows them");
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
     };
-    match status.cluster.evict(NodeId(node)).await {
+    match status.evict(NodeId(node)).await {
         Ok(()) => {
             warn!(node = %NodeId(node), %peer, "a node was evicted by an operator");
             Json(json!({ "evicted": text })).into_response()

@@ -1,7 +1,7 @@
 use super::outbox::{Outbox, SHARE_FROM};
 use super::retained::Cursor;
 use super::throttle::Throttle;
-use super::{Published, READ_BYTES, Shard};
+use super::{Committing, Published, READ_BYTES, Shard};
 use crate::counters;
 use crate::listener::ConnectionPermit;
 use crate::live::SessionRef;
@@ -48,6 +48,11 @@ pub(crate) struct Conn {
     pub(super) kicked: Vec<oneshot::Sender<()>>,
     /// Published with QoS 1 or 2 while the routes were not known to be complete; at most what the client may have unacknowledged.
     pub(super) unrouted: Vec<Published>,
+    /// Published and on its way to be committed, in order; somebody answers it as it is.
+    pub(super) committing: VecDeque<Committing>,
+    pub(super) is_committing: bool,
+    /// The pause of this node after which the session was found to be this connection's own.
+    pub(super) verified: u64,
     pub(super) dirty: bool,
     pub(super) scheduled: Option<Instant>,
     /// By when the packet that `inbound` begins with must be there whole.
@@ -144,6 +149,9 @@ impl Conn {
             retained: VecDeque::new(),
             kicked: Vec::new(),
             unrouted: Vec::new(),
+            committing: VecDeque::new(),
+            is_committing: false,
+            verified: 0,
             dirty: false,
             scheduled: None,
             packet_due: None,
