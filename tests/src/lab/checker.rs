@@ -521,6 +521,10 @@ impl Checker {
         let explained = before.connection != now.connection || before.faults != now.faults || fate.repeated;
         if swallowed || (qos == 1 && explained) {
             self.findings.explained_duplicates += 1;
+        } else if qos == 2 && receiver.sink.kind == SinkKind::Live {
+            self.findings.qos2_live_duplicates += 1;
+            self.findings
+                .example("QoS 2 duplicates, live", || format!("surfaces twice: {delivery:?} after {before:?}"));
         } else if qos == 2 {
             self.findings.qos2_duplicates += 1;
             self.findings.example("QoS 2 duplicates", || format!("surfaces twice: {delivery:?} after {before:?}"));

@@ -128,8 +128,9 @@ fn a_repetition_of_qos_2_is_swallowed_until_it_is_released() {
 #[test]
 fn qos_2_surfaces_once_whatever_happens_between() {
     let between = [Event::Fault, Event::Connected { sink: 0, session_present: true }, Event::Repeated(message(1, 3))];
-    let again = Event::Delivered(Delivery { packet_id: 999, ..delivery(0, 1, 3) });
-    assert_only("QoS 2 duplicates", clean().into_iter().chain(between).chain([again]));
+    let again = |sink| Event::Delivered(Delivery { packet_id: 999, ..delivery(sink, 1, 3) });
+    assert_only("QoS 2 duplicates", clean().into_iter().chain(between.clone()).chain([again(0)]));
+    assert_only("QoS 2 duplicates, live", clean().into_iter().chain(between).chain([again(4)]));
 }
 
 #[test]

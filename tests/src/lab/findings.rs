@@ -30,6 +30,8 @@ pub struct Findings {
     pub missing_dup: u64,
     /// Surfaced twice at QoS 2; a will that fired twice.
     pub qos2_duplicates: u64,
+    /// Surfaced twice at QoS 2 to a session that ends with its connection.
+    pub qos2_live_duplicates: u64,
     /// A first delivery after a later one of the same publisher and topic.
     pub reordered: u64,
     /// Never published, altered, or for somebody else.
@@ -64,7 +66,7 @@ impl Findings {
     /// Everything that came more often than it may.
     #[must_use]
     pub fn duplicated(&self) -> u64 {
-        self.unexplained_duplicates + self.qos2_duplicates + self.missing_dup
+        self.unexplained_duplicates + self.qos2_duplicates + self.qos2_live_duplicates + self.missing_dup
     }
 
     /// Everything that was acknowledged and is not there.
@@ -75,12 +77,13 @@ impl Findings {
 
     /// What is wrong, by name, and how often.
     #[must_use]
-    pub fn wrong(&self) -> [(&'static str, u64); 14] {
+    pub fn wrong(&self) -> [(&'static str, u64); 15] {
         [
             ("lost", self.lost),
             ("silent drops", self.silent),
             ("unexplained duplicates", self.unexplained_duplicates),
             ("QoS 2 duplicates", self.qos2_duplicates),
+            ("QoS 2 duplicates, live", self.qos2_live_duplicates),
             ("missing DUP", self.missing_dup),
             ("reordered", self.reordered),
             ("phantom", self.phantom),
@@ -119,6 +122,7 @@ impl AddAssign<&Self> for Findings {
         self.unexplained_duplicates += other.unexplained_duplicates;
         self.missing_dup += other.missing_dup;
         self.qos2_duplicates += other.qos2_duplicates;
+        self.qos2_live_duplicates += other.qos2_live_duplicates;
         self.reordered += other.reordered;
         self.phantom += other.phantom;
         self.sessions_lost += other.sessions_lost;
