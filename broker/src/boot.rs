@@ -259,11 +259,7 @@ impl Running {
                 info!(store, why = why.join("; "), "waits for its store before clients are let in");
             }
         }
-        match self.node.inbox.detach_runs_before(self.node.run).await {
-            Ok(0) => {}
-            Ok(count) => info!(count, "sessions of the run before this one count as disconnected now"),
-            Err(error) => warn!(%error, "sessions of the run before this one could not be looked at"),
-        }
+        tokio::spawn(services::run_left_behind(Arc::clone(&self.node), self.stop_services.clone()));
         if let Some(part) = &self.part {
             let (part, node, host) = (Arc::clone(part), Arc::clone(&self.node), Arc::clone(&self.host));
             let (accepting, stop) = (self.stop_accepting.clone(), self.stop_services.clone());

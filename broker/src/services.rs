@@ -319,6 +319,38 @@ pub(crate) async fn run_ended(node: Arc<Node>, mut ended: mpsc::Receiver<Ended>,
     }
 }
 
+/// Between two attempts to clear away what earlier runs of this node left.
+const CLEAR_AGAIN: Duration = Duration::from_secs(1);
+
+/// Clears away what earlier runs of this node left: sessions that count as connected, whose wills would never fire, and routes. It is tried until
+/// it works: nobody else may do it.
+pub(crate) async fn run_left_behind(node: Arc<Node>, stop: CancellationToken) {
+    if node.run.incarnation <= Incarnation(1) {
+        return;
+    }
+    let clear = async {
+        loop {
+            match node.inbox.detach_runs_before(node.run).await {
+                Ok(0) => break,
+                Ok(count) => {
+                    info!(count, "sessions of the run before this one count as disconnected now");
+                    break;
+                }
+                Err(error) => debug!(%error, "sessions of the run before this one can't be looked at now"),
+            }
+            tokio::time::sleep(CLEAR_AGAIN).await;
+        }
+        while let Err(error) = node.dist.forget_runs_before(node.run).await {
+            debug!(%error, "routes of the run before this one can't be removed now");
+            tokio::time::sleep(CLEAR_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = clear => {}
+    }
+}
+
 /// How often expired retained messages are collected.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
 
@@ -327,12 +359,6 @@ const SWEEP_EVERY: u64 = 10;
 
 /// Collects what has expired and what a crash left behind.
 pub(crate) async fn run_housekeeping(node: Arc<Node>, stop: CancellationToken) {
-    // Routes of live sessions of earlier runs of this node lead nowhere.
-    if node.run.incarnation > Incarnation(1)
-        && let Err(error) = node.dist.forget_runs_before(node.run).await
-    {
-        warn!(%error, "routes of the run before this one remain until the next start");
-    }
     let mut rounds = 0_u64;
     loop {
         tokio::select! {

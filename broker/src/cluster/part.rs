@@ -155,6 +155,9 @@ impl Part {
     /// Takes nothing new from now on, and waits while its end would take the majority from some range: others may be on their way back. Tells
     /// whether there is another node for its clients.
     pub(crate) async fn leave_room(&self, at_once: impl Future<Output = ()>) -> bool {
+        if self.is_cast_out().is_some() {
+            return self.others_stay();
+        }
         self.draining.store(true, Ordering::Relaxed);
         self.about.lock().draining = true;
         self.tell_again();
@@ -178,6 +181,11 @@ impl Part {
             () = at_once => {}
         }
         self.others_stay()
+    }
+
+    fn is_cast_out(&self) -> Option<Problem> {
+        let last = |p: &Problem| matches!(p, Problem::Evicted | Problem::Superseded { .. } | Problem::Twin { .. });
+        self.cluster.problems().into_iter().find(last)
     }
 
     /// Whether another node is there that is not about to leave too.
@@ -215,8 +223,7 @@ impl Part {
     pub(crate) async fn cast_out(&self) -> String {
         let mut members = self.cluster.members();
         loop {
-            let last = |p: &Problem| matches!(p, Problem::Evicted | Problem::Superseded { .. } | Problem::Twin { .. });
-            if let Some(problem) = self.cluster.problems().into_iter().find(last) {
+            if let Some(problem) = self.is_cast_out() {
                 return problem.to_string();
             }
             // Problems are told with the members, or a little later.

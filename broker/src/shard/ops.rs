@@ -422,20 +422,25 @@ impl Shard {
                     .iter()
                     .map(|filter| inbox_route(&id, version, filter.clone(), SubscriptionOptions::default()))
                     .collect();
-                // The route goes first: what the inbox still has without a route gets nothing.
-                let outcomes = match shard.node.dist.remove(routes).await {
-                    Ok(()) => match shard.node.inbox.unsubscribe(&id, version, filters.clone()).await {
-                        Ok(existed) => existed
-                            .into_iter()
-                            .map(|e| if e { UnsubscribeOutcome::Removed } else { UnsubscribeOutcome::NotFound })
-                            .collect(),
-                        Err(InboxError::Fenced) => {
-                            shard.event(me, taken_over());
-                            return;
-                        }
-                        Err(_) => vec![UnsubscribeOutcome::Refused(ReasonCode::UnspecifiedError); filters.len()],
-                    },
-                    Err(_) => vec![UnsubscribeOutcome::Refused(ReasonCode::UnspecifiedError); filters.len()],
+                // The inbox first: it knows whether the session is still this connection's. A route that is left over brings messages that
+                // nobody wants, one that is missing loses those that somebody does.
+                let removed = match shard.node.inbox.unsubscribe(&id, version, filters.clone()).await {
+                    Err(InboxError::Fenced) => {
+                        shard.event(me, taken_over());
+                        return;
+                    }
+                    Ok(existed) => shard.node.dist.remove(routes).await.map(|()| existed).map_err(|e| e.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                let outcomes = match removed {
+                    Ok(existed) => existed
+                        .into_iter()
+                        .map(|e| if e { UnsubscribeOutcome::Removed } else { UnsubscribeOutcome::NotFound })
+                        .collect(),
+                    Err(error) => {
+                        debug!(error, "a subscription could not be removed");
+                        vec![UnsubscribeOutcome::Refused(ReasonCode::UnspecifiedError); filters.len()]
+                    }
                 };
                 shard.event(me, Event::UnsubscribeDone(op, outcomes));
             });
