@@ -254,11 +254,13 @@ struct Lookup {
     found: HashSet<usize>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Switch {
     /// `None`: unknown.
     settled: Option<bool>,
     open: bool,
+    /// What became of it, in words.
+    story: String,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -343,13 +345,21 @@ impl Checker {
             }
             Event::Switching { slot, on } => {
                 // Until it is acknowledged, both may be.
-                self.switches.insert(slot, Switch { settled: Some(on), open: true });
+                let switch = self.switches.entry(slot).or_default();
+                (switch.settled, switch.open) = (Some(on), true);
+                switch.story.push_str(&format!("; {:.3} s: {}", at as f64 / 1e9, if on { "made" } else { "removed" }));
             }
             Event::Switched { slot } => {
-                self.switches.entry(slot).or_default().open = false;
+                let switch = self.switches.entry(slot).or_default();
+                switch.open = false;
+                switch.story.push_str(&format!(", acknowledged {:.3} s", at as f64 / 1e9));
                 self.findings.looked_up += 1;
             }
-            Event::SwitchUnknown { slot } => drop(self.switches.insert(slot, Switch::default())),
+            Event::SwitchUnknown { slot } => {
+                let switch = self.switches.entry(slot).or_default();
+                (switch.settled, switch.open) = (None, false);
+                switch.story.push_str(&format!(", unknown {:.3} s", at as f64 / 1e9));
+            }
             Event::Probed { slot, reached } => self.probed(slot, reached),
             Event::WillSet { will } => self.wills.entry(will).or_default().set = true,
             Event::WillEnds { will, clean } => self.wills.entry(will).or_default().ended = Some(clean),
@@ -650,15 +660,17 @@ impl Checker {
     }
 
     fn probed(&mut self, slot: usize, reached: bool) {
-        let Some(Switch { settled: Some(on), open: false }) = self.switches.get(&slot).copied() else { return };
+        let Some(Switch { settled: Some(on), open: false, story }) = self.switches.get(&slot).cloned() else { return };
         self.findings.looked_up += 1;
         if on && !reached {
             self.findings.subscriptions_lost += 1;
-            self.findings
-                .example("subscriptions lost", || format!("subscription {slot}, acknowledged, delivers nothing"));
+            self.findings.example("subscriptions lost", || {
+                format!("subscription {slot}, acknowledged, delivers nothing{story}")
+            });
         } else if !on && reached {
             self.findings.resurrected += 1;
-            self.findings.example("resurrected", || format!("subscription {slot}, removed and acknowledged, delivers"));
+            self.findings
+                .example("resurrected", || format!("subscription {slot}, removed and acknowledged, delivers{story}"));
         }
     }
 
