@@ -30,7 +30,7 @@ pub struct KvConfig {
     /// For so long a command is tried: what could not be sent by then ends as `NoLeader`, what was sent and has no outcome as `Unknown`.
     /// Default 8 s.
     pub deadline: Duration,
-    /// How often a leader tells its followers that it is there. Default 100 ms.
+    /// How often a leader tells its followers that it is there. Default 125 ms.
     pub heartbeat: Duration,
     /// A follower that hears nothing for a time between these campaigns. The first, less one heartbeat, is also the lease for which a leader
     /// that a majority answered may go on. Default 500 to 800 ms.
@@ -72,7 +72,7 @@ impl Default for KvConfig {
             entries_in_flight: 2,
             forwards_in_flight: 4,
             deadline: Duration::from_secs(8),
-            heartbeat: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(125),
             election: (Duration::from_millis(500), Duration::from_millis(800)),
             log_bytes: 64 << 20,
             log_entries: 100_000,

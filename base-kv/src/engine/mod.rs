@@ -1,6 +1,7 @@
 //! Where bytes stay: one trait, RocksDB and memory behind it, one suite for both.
 
 #[cfg(any(test, feature = "sim"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "tests use more of it than simulations"))]
 mod mem;
 mod rocks;
 #[cfg(test)]
