@@ -14,7 +14,8 @@ use std::time::Duration;
 /// - at once when it has nobody to wait for ([`Joined::Alone`] and no other node in sight);
 /// - when a majority of the seeds is there and nothing changed for a second ([`Joined::Majority`]);
 /// - after `bootstrapTimeoutSec` without a majority ([`Joined::Looking`]), unless somebody has another range of the store: then this
-///   one was made as well, and who has it is out of reach.
+///   one was made as well, and who has it is out of reach. A node that was told of others and finds none never makes one: a wrong secret or a
+///   firewall would give it a history of its own.
 ///
 /// In the last case two halves of a cluster can each make the range. They tell their histories apart by the lineage, and become one by
 /// [`RedundantRangeRemoval`](crate::RedundantRangeRemoval).
@@ -104,6 +105,11 @@ impl Balancer for RangeBootstrap {
             let left = (since + self.timeout).saturating_sub(now);
             if !left.is_zero() {
                 return self.wait(left, format!("range {id}: looks for a majority of the seeds"));
+            }
+            if alive().count() == 1 {
+                let why = "no other node was found, and one that is told of others does not begin alone what they may have begun: start \
+                           one of the seeds, or remove them all from the configuration";
+                return self.wait(SOON, format!("range {id}: {why}"));
             }
             if !known.is_empty() {
                 return self.wait(SOON, format!("range {id}: who has it is out of reach"));

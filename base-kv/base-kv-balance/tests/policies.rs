@@ -135,13 +135,23 @@ fn of_a_majority_the_smallest_makes_the_range_when_nothing_changes() {
 #[test]
 fn without_a_majority_the_range_is_made_after_the_timeout() {
     let mut balancer = RangeBootstrap::new(BTreeSet::from([0]), seconds(5));
-    let landscape = Landscape { joined: Joined::Looking { since: seconds(1) }, ..nodes(1) };
+    let landscape = Landscape { joined: Joined::Looking { since: seconds(1) }, ..nodes(2) };
     assert_eq!(balancer.balance(seconds(2), &landscape), Decision::WakeAfter(seconds(4)));
     assert_eq!(balancer.balance(seconds(6), &landscape), Decision::Now(Command::Bootstrap { id: 0 }));
     let mut two = RangeBootstrap::new(BTreeSet::from([0, 1]), seconds(5));
     let landscape = Landscape { joined: Joined::Looking { since: seconds(1) }, ..range(1, &[1], &[]) };
     two.balance(seconds(2), &landscape);
     assert!(is_quiet(&two.balance(MINUTE, &landscape)), "range 1 was made with range 0, and is out of reach");
+}
+
+#[test]
+fn who_was_told_of_others_and_finds_none_never_makes_a_range() {
+    let mut balancer = RangeBootstrap::new(BTreeSet::from([0]), seconds(5));
+    let landscape = Landscape { joined: Joined::Looking { since: seconds(1) }, ..nodes(1) };
+    for minute in 0..100 {
+        assert!(is_quiet(&balancer.balance(MINUTE * minute, &landscape)));
+    }
+    assert!(balancer.why().contains("start one of the seeds"), "{}", balancer.why());
 }
 
 #[test]
