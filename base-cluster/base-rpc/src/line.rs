@@ -222,7 +222,10 @@ impl Line {
             let _ = waiter.send(Err(self.unreachable(cause)));
         }
         stats.lost.fetch_add(pending.len() as u64, Relaxed);
-        for (_, waiter) in pending {
+        // The oldest first: who is told first may try again first.
+        let mut lost: Vec<_> = pending.into_iter().collect();
+        lost.sort_unstable_by_key(|(id, _)| *id);
+        for (_, waiter) in lost {
             let _ = waiter.send(Err(CallError::Lost { to: self.to }));
         }
     }

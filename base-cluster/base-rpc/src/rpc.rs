@@ -268,7 +268,9 @@ impl Rpc {
 
     fn close(&self) {
         self.shared.stop.cancel();
-        for peer in self.shared.peers.load().values() {
+        let mut peers: Vec<_> = self.shared.peers.load().iter().map(|(node, peer)| (*node, Arc::clone(peer))).collect();
+        peers.sort_unstable_by_key(|(node, _)| *node);
+        for (_, peer) in peers {
             peer.reset_lines(&self.shared, "this node stops", true, None);
         }
         self.shared.services.clear();

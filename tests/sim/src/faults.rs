@@ -30,7 +30,7 @@ enum Network {
     /// Everything between two waits, and then comes at once.
     Held(usize, usize),
     /// Messages take up to so long.
-    Slow,
+    Slow(Duration),
 }
 
 const LATENCY: Duration = Duration::from_millis(4);
@@ -51,7 +51,14 @@ impl Faults {
 
     pub(crate) fn crash(&mut self, sim: &mut turmoil::Sim<'_>, node: usize, until: Duration) {
         self.world.trace(format_args!("!! {} crashes", name(node)));
+        // Nobody is told: a power cut says no good-bye. And tokio drops tasks in an order that depends on how many there ever were in the
+        // process, so that their good-byes would be told in another order each time.
+        self.between(&[node], |a, b| sim.partition(name(a), name(b)));
         sim.crash(name(node));
+        self.between(&[node], |a, b| sim.repair(name(a), name(b)));
+        if let Some((network, _)) = &self.network {
+            self.break_network(sim, network);
+        }
         self.world.stand_up(node);
         self.world.disks[node].crash();
         self.down.push((node, until));
@@ -73,7 +80,16 @@ impl Faults {
             Network::Parted(side) => self.between(&side, |a, b| sim.repair(name(a), name(b))),
             Network::OneWay(from, to) => sim.repair_oneway(name(from), name(to)),
             Network::Held(a, b) => sim.release(name(a), name(b)),
-            Network::Slow => sim.set_max_message_latency(LATENCY),
+            Network::Slow(_) => sim.set_max_message_latency(LATENCY),
+        }
+    }
+
+    fn break_network(&self, sim: &turmoil::Sim<'_>, network: &Network) {
+        match network {
+            Network::Parted(side) => self.between(side, |a, b| sim.partition(name(a), name(b))),
+            Network::OneWay(from, to) => sim.partition_oneway(name(*from), name(*to)),
+            Network::Held(a, b) => sim.hold(name(*a), name(*b)),
+            Network::Slow(latency) => sim.set_max_message_latency(*latency),
         }
     }
 
@@ -117,28 +133,18 @@ impl Faults {
                 self.world.disks[node].wipe()?;
                 self.world.trace(format_args!("!! {} has a new disk", name(node)));
             }
-            7..=9 if self.network.is_none() => {
-                let long = until + Duration::from_millis(700);
-                let side = if self.world.size > 3 && self.chance.one_in(2) { vec![node, other] } else { vec![node] };
-                self.world.trace(format_args!("!! parted: {side:?}"));
-                self.between(&side, |a, b| sim.partition(name(a), name(b)));
-                self.network = Some((Network::Parted(side), long));
-            }
-            10 | 11 if self.network.is_none() => {
-                self.world.trace(format_args!("!! one way: {node} to {other} is cut"));
-                sim.partition_oneway(name(node), name(other));
-                self.network = Some((Network::OneWay(node, other), until + Duration::from_millis(700)));
-            }
-            12 if self.network.is_none() => {
-                self.world.trace(format_args!("!! held: {node} and {other}"));
-                sim.hold(name(node), name(other));
-                self.network = Some((Network::Held(node, other), until));
-            }
-            13 if self.network.is_none() => {
-                let latency = Duration::from_millis(self.chance.within(20..150));
-                self.world.trace(format_args!("!! messages take up to {latency:?}"));
-                sim.set_max_message_latency(latency);
-                self.network = Some((Network::Slow, until));
+            7..=13 if self.network.is_none() => {
+                let network = match self.chance.within(0..7) {
+                    0..=2 if self.world.size > 3 && self.chance.one_in(2) => Network::Parted(vec![node, other]),
+                    0..=2 => Network::Parted(vec![node]),
+                    3 | 4 => Network::OneWay(node, other),
+                    5 => Network::Held(node, other),
+                    _ => Network::Slow(Duration::from_millis(self.chance.within(20..150))),
+                };
+                self.world.trace(format_args!("!! {network:?}"));
+                self.break_network(sim, &network);
+                // Long enough that connections that lost something are found dead: turmoil sends nothing again.
+                self.network = Some((network, until + Duration::from_millis(700)));
             }
             14 => {
                 self.world.trace(format_args!("!! slow disks"));

@@ -149,7 +149,11 @@ pub struct Will {
     pub client: String,
     /// Its number, in the payload.
     pub number: u64,
-    /// The connection ended without DISCONNECT, and nobody came back before the delay: it has to fire.
+    /// When CONNECT was sent.
+    pub set_at: Duration,
+    /// Under which ownership it was set.
+    pub version: SessionVersion,
+    /// No DISCONNECT was sent: once the connection has ended it has to fire, for it has no delay.
     pub due: bool,
     /// DISCONNECT was acknowledged: it must not.
     pub discarded: bool,

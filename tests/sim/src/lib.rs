@@ -17,11 +17,13 @@ mod faults;
 pub mod history;
 mod invariants;
 mod node;
+mod packets;
 mod plant;
 mod policy;
 mod run;
 mod world;
 
 pub use invariants::Finding;
+pub use packets::Packets;
 pub use plant::Plant;
 pub use run::{Plan, Report, run};

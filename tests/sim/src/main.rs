@@ -24,6 +24,9 @@ struct Args {
     /// Runs each seed twice, and compares.
     #[arg(long)]
     replay: bool,
+    /// Makes every packet a part of the story.
+    #[arg(long)]
+    packets: bool,
     /// Tells everything that happens.
     #[arg(long)]
     aloud: bool,
@@ -33,9 +36,14 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let args = Args::parse();
+    if args.packets {
+        // The only one who could have set another is nobody.
+        let _ = tracing::subscriber::set_global_default(hermod_sim::Packets);
+    } else {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
     let plants: Vec<Option<Plant>> = match args.plant {
         _ if args.plants => Plant::ALL.into_iter().map(Some).collect(),
         plant => vec![plant],
@@ -61,10 +69,7 @@ fn campaign(args: &Args, plant: Option<Plant>) -> bool {
                     let plan = Plan { seed, plant, aloud: args.aloud };
                     let report = run(plan);
                     ran.fetch_add(1, Ordering::Relaxed);
-                    let differs = args.replay && run(Plan { aloud: false, ..plan }).hash != report.hash;
-                    if differs {
-                        println!("seed {seed}: told another story the second time");
-                    }
+                    let differs = args.replay && replay_differs(plan, &report);
                     tell(&report, args);
                     if differs || !report.findings.is_empty() {
                         bad.fetch_add(1, Ordering::Relaxed);
@@ -85,6 +90,21 @@ fn campaign(args: &Args, plant: Option<Plant>) -> bool {
             bad == 0
         }
     }
+}
+
+/// Runs a plan again; tells where another story begins.
+fn replay_differs(plan: Plan, report: &Report) -> bool {
+    let again = run(Plan { aloud: false, ..plan });
+    if again.hash == report.hash {
+        return false;
+    }
+    println!("seed {}: told another story the second time", plan.seed);
+    let at = report.told.iter().zip(&again.told).position(|(a, b)| a != b).unwrap_or(0);
+    for line in at.saturating_sub(3)..=at + 1 {
+        let of = |report: &Report| report.told.get(line).cloned().unwrap_or_default();
+        println!("    {} | {}", of(report), of(&again));
+    }
+    true
 }
 
 fn tell(report: &Report, args: &Args) {

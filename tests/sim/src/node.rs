@@ -55,8 +55,9 @@ pub(crate) fn name(index: usize) -> String {
     format!("n{}", index + 1)
 }
 
-/// Why a message was not taken.
+/// Why a message was not taken, for the trace.
 #[derive(Debug)]
+#[allow(dead_code, reason = "it is told with Debug")]
 pub(crate) enum Refused {
     /// The routes may be old.
     Stale(MutateError),

@@ -61,7 +61,7 @@ struct Trace {
 }
 
 /// Lines that are kept for a report.
-const LINES: usize = 20_000;
+const LINES: usize = 2_000_000;
 
 impl World {
     pub(crate) fn new(seed: u64, size: usize, plant: Option<Plant>, aloud: bool) -> std::io::Result<Rc<Self>> {
@@ -90,6 +90,7 @@ impl World {
 
     pub(crate) fn set_now(&self, now: Duration) {
         self.now.set(now);
+        crate::clock::set_elapsed(now);
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -105,6 +106,13 @@ impl World {
     pub(crate) fn trace(&self, what: Arguments<'_>) {
         let line = format!("{:>9.3} {what}", self.now().as_secs_f64());
         let mut trace = self.trace.borrow_mut();
+        for packet in crate::packets::take() {
+            trace.hash.write(packet.as_bytes());
+            if trace.lines.len() == LINES {
+                trace.lines.pop_front();
+            }
+            trace.lines.push_back(packet);
+        }
         trace.hash.write(line.as_bytes());
         if trace.aloud {
             println!("{line}");

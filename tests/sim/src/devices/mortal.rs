@@ -20,6 +20,8 @@ pub(crate) const FIRST: usize = 100;
 pub(crate) struct Mortal {
     world: Rc<World>,
     number: usize,
+    /// Which of those who use the same client id.
+    hand: usize,
     inbox: InboxId,
     chance: RefCell<Chance>,
     connection: Cell<u64>,
@@ -27,15 +29,16 @@ pub(crate) struct Mortal {
 }
 
 impl Mortal {
-    pub(crate) fn new(world: &Rc<World>, number: usize) -> Option<Rc<Self>> {
+    pub(crate) fn new(world: &Rc<World>, number: usize, hand: usize) -> Option<Rc<Self>> {
         let name = format!("m{number}");
         Some(Rc::new(Self {
             world: Rc::clone(world),
             number,
+            hand,
             inbox: inbox(&name)?,
-            chance: RefCell::new(Chance::new(world.seed, &format!("{name} itself"))),
+            chance: RefCell::new(Chance::new(world.seed, &format!("{name} hand {hand} itself"))),
             connection: Cell::new(0),
-            wills: Cell::new(0),
+            wills: Cell::new(hand as u64 * 100_000),
         }))
     }
 
@@ -58,7 +61,7 @@ impl Mortal {
             let mut history = self.world.history.borrow_mut();
             let present = attached.session_present;
             history.attaches.push(Attached { client: client.clone(), version, started, ended, present });
-            history.wills.push(Will { client: client.clone(), number, due: true, discarded: false });
+            history.wills.push(Will { client: client.clone(), number, version, set_at: started, due: true, discarded: false });
         }
         let at = node.index + 1;
         self.world.trace(format_args!("{client} attached at n{at} as {version:?} with will {number}"));
@@ -102,7 +105,7 @@ impl Mortal {
 
 impl Device for Mortal {
     fn name(&self) -> String {
-        format!("m{}", self.number)
+        format!("m{} hand {}", self.number, self.hand)
     }
 
     fn is_busy(&self, phase: Phase) -> bool {

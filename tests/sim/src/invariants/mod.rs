@@ -32,6 +32,8 @@ impl fmt::Display for Finding {
     }
 }
 
+pub(crate) use wills_once::missing as missing_wills;
+
 type Check = fn(&History) -> Vec<String>;
 
 /// All rules, by name.
