@@ -170,7 +170,7 @@ impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
             self.show_joined();
         }
         for event in self.swim.take_events() {
-            tracing::info!(?event, "member");
+            tracing::info!("{event}");
             // Nobody listens: fine.
             let _ = self.shared.events.send(event);
         }
@@ -186,7 +186,7 @@ impl<S: Datagrams, L: Links + ?Sized> Driver<S, L> {
         let joined = self.swim.joined(|node| facts.of(node).is_some_and(is_current), now);
         self.shared.joined.send_if_modified(|before| {
             if *before != joined {
-                tracing::info!(?joined, "cluster");
+                tracing::info!("{joined}");
             }
             std::mem::replace(before, joined) != joined
         });

@@ -1,5 +1,6 @@
 use base_types::{NodeId, NodeIncarnation};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use tokio::time::Instant;
 
@@ -56,6 +57,27 @@ pub enum MemberEvent {
     Dead(NodeIncarnation),
     /// A run left by its own will.
     Left(NodeIncarnation),
+}
+
+impl fmt::Display for MemberEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (run, what) = match self {
+            Self::Up(run) => (run, "is up"),
+            Self::Dead(run) => (run, "is dead"),
+            Self::Left(run) => (run, "has left"),
+        };
+        write!(f, "node {} (start {}) {what}", run.node, run.incarnation.0)
+    }
+}
+
+impl fmt::Display for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alone => "no seeds but this node: there is nobody to look for",
+            Self::Majority => "more than half of the seeds are there",
+            Self::Looking { .. } => "less than half of the seeds are there: looking for the others",
+        })
+    }
 }
 
 impl Members {
