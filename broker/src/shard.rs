@@ -91,6 +91,9 @@ pub(crate) struct Shard {
     outgoing: RefCell<Vec<Vec<Letter>>>,
     /// Messages for other nodes, sent by the flusher.
     parcels: RefCell<Vec<(NodeId, Parcel)>>,
+    /// Not before this are the next ones sent, and somebody waits for that.
+    parcels_due: Cell<Option<tokio::time::Instant>>,
+    parcels_wait: Cell<bool>,
     /// Connections that wait until the node is no longer congested.
     stalled: RefCell<Vec<Waker>>,
     timers: Timers,
@@ -145,6 +148,8 @@ impl Shard {
             flusher: RefCell::default(),
             outgoing: RefCell::new(outgoing),
             parcels: RefCell::default(),
+            parcels_due: Cell::new(None),
+            parcels_wait: Cell::new(false),
             stalled: RefCell::default(),
             timers: Timers::default(),
             read_buffer: RefCell::new(BytesMut::new()),
@@ -166,6 +171,7 @@ impl Shard {
                 self.open(letter);
             }
         }
+        self.send_parcels_now();
         flusher.abort();
         timers.abort();
     }
@@ -565,7 +571,30 @@ impl Shard {
         self.wake_flusher();
     }
 
-    fn send_parcels(&self) {
+    /// Sends what is for other nodes: at once after a pause, and under load once in [`PARCELS_EVERY`]. Each parcel wakes a thread here and
+    /// two there, which costs more than the messages in it.
+    fn send_parcels(self: &Rc<Self>) {
+        if !self.has_parcels() || self.parcels_wait.get() {
+            return;
+        }
+        let (now, due) = (tokio::time::Instant::now(), self.parcels_due.get());
+        if due.is_some_and(|due| now < due) {
+            self.parcels_wait.set(true);
+            let shard = Rc::clone(self);
+            self.later(async move {
+                if let Some(due) = due {
+                    tokio::time::sleep_until(due).await;
+                }
+                shard.parcels_wait.set(false);
+                shard.send_parcels_now();
+            });
+        } else {
+            self.send_parcels_now();
+        }
+    }
+
+    fn send_parcels_now(&self) {
+        self.parcels_due.set(Some(tokio::time::Instant::now() + PARCELS_EVERY));
         let mut parcels = self.parcels.borrow_mut();
         for (node, parcel) in parcels.iter_mut().filter(|(_, parcel)| !parcel.is_empty()) {
             self.node.remote.send(&self.node, *node, parcel);
@@ -582,7 +611,7 @@ impl Shard {
             poll_fn(|cx| {
                 if self.dirty.borrow().is_empty()
                     && self.outgoing.borrow().iter().all(Vec::is_empty)
-                    && !self.has_parcels()
+                    && (!self.has_parcels() || self.parcels_wait.get())
                 {
                     *self.flusher.borrow_mut() = Some(cx.waker().clone());
                     return Poll::Pending;
@@ -693,6 +722,9 @@ impl Shard {
         stalled.push(waker.clone());
     }
 }
+
+/// The least time between two parcels of a shard for other nodes; what the timers of a runtime can tell apart.
+const PARCELS_EVERY: Duration = Duration::from_millis(1);
 
 /// How long QoS 1 and 2 wait until the routes are confirmed.
 const FRESH_WAIT: Duration = Duration::from_secs(8);

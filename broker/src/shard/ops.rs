@@ -77,7 +77,7 @@ impl Shard {
         tokio::task::spawn_local(self.serve(conn));
     }
 
-    fn later(&self, what: impl Future<Output = ()> + 'static) {
+    pub(super) fn later(&self, what: impl Future<Output = ()> + 'static) {
         let what: Later = Box::pin(what);
         tokio::task::spawn_local(what);
     }
