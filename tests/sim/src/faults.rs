@@ -17,6 +17,8 @@ pub(crate) struct Faults {
     network: Option<(Network, Duration)>,
     slow: Option<Duration>,
     wiped: bool,
+    /// Whether clocks go wrong in this run.
+    clocks: bool,
     pub(crate) count: u64,
 }
 
@@ -37,9 +39,12 @@ const LATENCY: Duration = Duration::from_millis(4);
 
 impl Faults {
     pub(crate) fn new(world: &Rc<World>, begin: Duration) -> Self {
+        let mut chance = Chance::new(world.seed, "faults");
+        let clocks = chance.one_in(3);
         Self {
             world: Rc::clone(world),
-            chance: Chance::new(world.seed, "faults"),
+            chance,
+            clocks,
             next: begin,
             down: Vec::new(),
             network: None,
@@ -151,7 +156,8 @@ impl Faults {
                 base_kv::sim::syncs_take(Duration::from_millis(5), Duration::from_millis(80));
                 self.slow = Some(until);
             }
-            15 => {
+            15 if self.clocks => {
+                self.world.history.borrow_mut().wrong_clocks = true;
                 let by = self.chance.within(0..7_200_000) as i64 - 3_600_000;
                 self.world.trace(format_args!("!! the clock of {} is wrong by {by} ms", name(node)));
                 self.world.wrong_clocks[node].store(by, Ordering::Relaxed);
@@ -169,6 +175,17 @@ impl Faults {
     fn quick_disks(&mut self) {
         self.slow = None;
         base_kv::sim::syncs_take(Duration::from_micros(300), Duration::from_millis(3));
+    }
+
+    /// Nothing new breaks; whether the network is whole again. What was cut too shortly would leave connections that lost something and do not
+    /// know it: turmoil sends nothing again.
+    pub(crate) fn fade(&mut self, sim: &mut turmoil::Sim<'_>) -> bool {
+        let now = self.world.now();
+        self.bounce(sim, now);
+        if self.network.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.repair(sim);
+        }
+        self.network.is_none()
     }
 
     /// The storm is over.

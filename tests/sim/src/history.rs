@@ -1,5 +1,6 @@
 //! What clients did and saw, as they would tell it. The invariants look at nothing else but this and the state of the replicas.
 
+use base_kv_api::balance::{ReplicaView, Role};
 use base_kv_api::{RangeId, ReplicaId};
 use base_types::QoS;
 use inbox_api::SessionVersion;
@@ -21,8 +22,14 @@ pub struct History {
     pub attaches: Vec<Attached>,
     /// Every change that an owner made and was answered.
     pub commits: Vec<Committed>,
-    /// Who led which range in which term.
-    pub leaders: BTreeMap<(&'static str, RangeId, u64), BTreeSet<ReplicaId>>,
+    /// Who followed another one as the leader of a range in a term.
+    pub followed: BTreeSet<(&'static str, RangeId, u64, ReplicaId)>,
+    /// Who led, and in which term; in the order in which it was seen.
+    pub led: Vec<(&'static str, RangeId, u64, ReplicaId)>,
+    /// Who led although he had followed another one in that term.
+    pub led_again: BTreeSet<(&'static str, RangeId, u64, ReplicaId)>,
+    /// Somebody's clock was wrong: what is timed may be late by that.
+    pub wrong_clocks: bool,
     /// What became of retained messages, by topic.
     pub retained: BTreeMap<String, Vec<Retained>>,
     /// What new subscribers were shown of them.
@@ -127,6 +134,8 @@ pub struct Retained {
     pub sent_at: Duration,
     /// Acknowledged at.
     pub acked_at: Option<Duration>,
+    /// An attempt was given up without an answer, on another connection: it may be carried out later, by a node that did not notice.
+    pub abandoned: bool,
 }
 
 /// What a new subscriber was shown of a topic.
@@ -167,7 +176,10 @@ impl Default for History {
             deliveries: Vec::new(),
             attaches: Vec::new(),
             commits: Vec::new(),
-            leaders: BTreeMap::new(),
+            followed: BTreeSet::new(),
+            led: Vec::new(),
+            led_again: BTreeSet::new(),
+            wrong_clocks: false,
             retained: BTreeMap::new(),
             shown: Vec::new(),
             wills: Vec::new(),
@@ -180,8 +192,19 @@ impl Default for History {
 }
 
 impl History {
-    pub(crate) fn led(&mut self, store: &'static str, range: RangeId, term: u64, replica: ReplicaId) {
-        self.leaders.entry((store, range, term)).or_default().insert(replica);
+    /// A replica was seen.
+    pub(crate) fn saw(&mut self, store: &'static str, view: &ReplicaView) {
+        let key = (store, view.range, view.term, view.replica);
+        if view.role == Role::Leader {
+            if self.followed.contains(&key) {
+                self.led_again.insert(key);
+            }
+            if self.led.last() != Some(&key) {
+                self.led.push(key);
+            }
+        } else if view.leader.is_some_and(|leader| leader != view.replica) {
+            self.followed.insert(key);
+        }
     }
 
     pub(crate) fn sent(&mut self, message: MessageId, topic: &str, qos: QoS, now: Duration) {
@@ -203,9 +226,12 @@ impl History {
         let Some(subscriptions) = self.subscriptions.get(subscriber) else { return BTreeSet::new() };
         let wanted = |published: &Published| {
             let Some(acked_at) = published.acked_at else { return false };
+            // Of QoS 2 the first attempt may have been the one that counts: later ones are repetitions.
+            let once = published.qos == QoS::ExactlyOnce;
+            let sent_at = if once { published.first_sent_at } else { published.sent_at };
             subscriptions.iter().any(|subscription| {
                 subscription.topic == published.topic
-                    && subscription.acked_at + bound <= published.sent_at
+                    && subscription.acked_at + bound <= sent_at
                     && subscription.ended_at.is_none_or(|ended| ended > acked_at)
             })
         };

@@ -6,7 +6,7 @@ use crate::plant::Plant;
 use crate::policy::Policy;
 use crate::world::{Desk, World};
 use base_cluster::{Advertise, Cluster, ClusterOptions, Secret};
-use base_kv::{Host, KvConfig, Range, RangeSpec, Role};
+use base_kv::{Host, KvConfig, Range, RangeSpec};
 use base_kv_api::{KvError, MutateError, RangeClient, Visit};
 use base_rpc::net::UdpSocket;
 use base_rpc::{Listen, Mesh, Rpc, RpcConfig, Security};
@@ -235,9 +235,7 @@ impl Node {
                         self.world.trace(format_args!("{store} {node} {role:?} term {term} config {config} {fault}"));
                         before.insert((store, view.replica), now);
                     }
-                    if view.role == Role::Leader {
-                        self.world.history.borrow_mut().led(store, view.range, view.term, view.replica);
-                    }
+                    self.world.history.borrow_mut().saw(store, &view);
                 }
             }
         }

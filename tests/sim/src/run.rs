@@ -130,6 +130,9 @@ fn drive(world: &Rc<World>, chance: &mut Chance, count: &mut u64) -> turmoil::Re
         step(world, &mut sim)?;
         faults.step(&mut sim)?;
     }
+    while !faults.fade(&mut sim) {
+        step(world, &mut sim)?;
+    }
     world.enter(Phase::Calm);
     faults.heal(&mut sim);
     *count = faults.count;

@@ -4,7 +4,7 @@ use crate::history::{Retained, Shown};
 use crate::node::Node;
 use crate::world::{Phase, World};
 use base_types::{QoS, TenantId, TopicFilter};
-use retain_api::RetainService;
+use retain_api::{RetainError, RetainService};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(crate) struct Keeper {
     /// What is being written: its number, and whether it is set.
     next: Cell<(u64, bool)>,
     reads: bool,
+    /// Something was sent and not answered.
+    open: Cell<bool>,
 }
 
 impl Keeper {
@@ -28,7 +30,7 @@ impl Keeper {
         let part = format!("keeper of {topic} {reads} itself");
         let chance = RefCell::new(Chance::new(world.seed, &part));
         let (connection, next) = (Cell::new(0), Cell::new((1, true)));
-        Rc::new(Self { world: Rc::clone(world), topic: topic.to_owned(), chance, connection, next, reads })
+        Rc::new(Self { world: Rc::clone(world), topic: topic.to_owned(), chance, connection, next, reads, open: Cell::new(false) })
     }
 
     async fn write(&self, node: &Node, connection: u64) -> Option<()> {
@@ -40,21 +42,35 @@ impl Keeper {
             let mut history = self.world.history.borrow_mut();
             let changes = history.retained.entry(self.topic.clone()).or_default();
             if changes.last().is_none_or(|last| last.number < number) {
-                changes.push(Retained { number, set, sent_at, acked_at: None });
+                changes.push(Retained { number, set, sent_at, acked_at: None, abandoned: false });
             }
         }
+        self.open.set(true);
         let outcome = node.retain.retain(&TenantId::default(), Arc::new(message)).await;
         let at = node.index + 1;
         self.world.trace(format_args!("{} := {number} ({set}) at n{at}: {outcome:?}", self.topic));
+        if outcome == Err(RetainError::Unknown) {
+            self.change(number, |change| change.abandoned = true);
+        }
+        if outcome.is_err() && self.connection.get() == connection {
+            self.open.set(false);
+        }
         if outcome.is_err() || self.connection.get() != connection {
             return None;
         }
+        self.open.set(false);
         let acked_at = Some(self.world.now());
-        if let Some(change) = self.world.history.borrow_mut().retained.get_mut(&self.topic).and_then(|c| c.last_mut()) {
-            change.acked_at = acked_at;
-        }
+        self.change(number, |change| change.acked_at = acked_at);
         self.next.set((number + 1, !self.chance.borrow_mut().one_in(3)));
         Some(())
+    }
+
+    fn change(&self, number: u64, with: impl FnOnce(&mut Retained)) {
+        let mut history = self.world.history.borrow_mut();
+        let changes = history.retained.get_mut(&self.topic);
+        if let Some(change) = changes.and_then(|all| all.iter_mut().find(|change| change.number == number)) {
+            with(change);
+        }
     }
 
     async fn read(&self, node: &Node, connection: u64) -> Option<()> {
@@ -84,6 +100,9 @@ impl Device for Keeper {
     }
 
     fn connect(&self) -> u64 {
+        if self.open.replace(false) {
+            self.change(self.next.get().0, |change| change.abandoned = true);
+        }
         self.connection.set(self.connection.get() + 1);
         self.connection.get()
     }
