@@ -128,11 +128,7 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
     };
     let in_cluster = part.is_some();
 
-    let shard_count = match server.worker_threads {
-        // The other half of the cores is for the ranges: log, apply, compaction. What stays on one shard costs least.
-        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
-        n => n as usize,
-    };
+    let shard_count = shard_count(server.worker_threads);
     let mut settings = config.tenant.clone();
     settings.connect_timeout_seconds = server.conn_timeout_sec;
     let (alarm, refuse) = (config.state_store.disk_alarm_percent, config.state_store.disk_refuse_percent);
@@ -243,6 +239,22 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
         plain_port: server.tcp.enable.then_some(server.tcp.port),
         grace: Duration::from_secs(u64::from(server.shutdown_grace_sec)),
     })
+}
+
+/// How many shards there are, by what the configuration says. The other half of the cores is for the ranges: log, apply, compaction. What
+/// stays on one shard costs least.
+fn shard_count(wanted: u32) -> usize {
+    if wanted == 0 { cores().div_ceil(2) } else { wanted as usize }
+}
+
+/// Threads for the ranges and the other nodes: the cores that the shards leave. A thread more than there are cores costs more in switches than it
+/// does work.
+pub(crate) fn range_threads(wanted_shards: u32) -> usize {
+    cores().saturating_sub(shard_count(wanted_shards)).max(1)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// How often it is told what a start waits for.

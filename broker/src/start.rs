@@ -43,7 +43,7 @@ pub fn run(args: &StartArgs) -> Result<(), CliError> {
         info!(key, %source, "set");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(boot::range_threads(config.mqtt_service.server.worker_threads))
         .thread_name("ranges")
         .enable_all()
         .build()
