@@ -4,10 +4,12 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test verify fix bench tools compare durability powercut cluster lab paho fuzz toolchain setup
+.PHONY: help run build test verify fix bench tools compare durability powercut cluster lab sim paho fuzz toolchain setup
 
 # .cache/env is written by scripts/libclang.sh: where libclang is, when it is not where it is looked for.
 CARGO := . .cache/env && cargo
+# In its own folder, where its own flags are found.
+SIM := . .cache/env && cd tests/sim && cargo run --quiet --
 MOSQUITTO ?= /usr/sbin/mosquitto
 FUZZ_SECONDS ?= 600
 
@@ -60,6 +62,15 @@ cluster: build ## three nodes on this machine, with conf/cluster; Ctrl-C stops t
 
 lab: tools ## faults on a cluster of real nodes; ARGS="run kill-leader --runs 3", ARGS=list; cuts and power cuts need root
 	./target/release/hermod-lab $(or $(ARGS),all)
+
+# The seed alone runs it aloud; without one, 500 seeds and then the check of the checker.
+sim: toolchain ## the cluster simulated, with faults from seeds; SEED=n, SEEDS=n
+ifdef SEED
+	$(SIM) --seed $(SEED) $(if $(SEEDS),--seeds $(SEEDS),--aloud) $(ARGS)
+else
+	$(SIM) --seeds $(or $(SEEDS),500) $(ARGS)
+	$(SIM) --seeds 100 --plants
+endif
 
 paho: build ## the interoperability suites of Eclipse Paho; PAHO_TESTING=checkout of paho.mqtt.testing
 	scripts/paho.sh

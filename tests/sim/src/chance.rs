@@ -7,9 +7,9 @@ pub(crate) struct Chance(u64);
 impl Chance {
     /// The chance of a part of a run.
     pub(crate) fn new(seed: u64, part: &str) -> Self {
-        let part = part.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let part = part
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut chance = Self(seed ^ part);
         chance.next();
         chance

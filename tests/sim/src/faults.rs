@@ -127,7 +127,10 @@ impl Faults {
             0..=4 if self.may_fall(node) => self.crash(sim, node, until),
             // The power of the building.
             5 => {
-                for node in (0..self.world.size).filter(|node| !self.down.iter().any(|(down, _)| down == node)).collect::<Vec<_>>() {
+                for node in (0..self.world.size)
+                    .filter(|node| !self.down.iter().any(|(down, _)| down == node))
+                    .collect::<Vec<_>>()
+                {
                     let until = now + Duration::from_millis(self.chance.within(100..1_500));
                     self.crash(sim, node, until);
                 }

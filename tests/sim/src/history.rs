@@ -16,6 +16,8 @@ pub struct History {
     pub published: BTreeMap<MessageId, Published>,
     /// What subscribers asked for, by subscriber.
     pub subscriptions: BTreeMap<String, Vec<Subscription>>,
+    /// When they tried to subscribe last, by subscriber and topic.
+    pub tried: BTreeMap<(String, String), Duration>,
     /// What they got, in order.
     pub deliveries: Vec<Delivery>,
     /// Every attach of a session that was answered.
@@ -173,6 +175,7 @@ impl Default for History {
         Self {
             published: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            tried: BTreeMap::new(),
             deliveries: Vec::new(),
             attaches: Vec::new(),
             commits: Vec::new(),

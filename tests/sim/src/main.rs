@@ -41,7 +41,8 @@ fn main() -> ExitCode {
         // The only one who could have set another is nobody.
         let _ = tracing::subscriber::set_global_default(hermod_sim::Packets);
     } else {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let filter =
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error,openraft=off".into());
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let plants: Vec<Option<Plant>> = match args.plant {
@@ -113,6 +114,8 @@ fn tell(report: &Report, args: &Args) {
         return;
     }
     let simulated = simulated.as_secs_f64();
-    println!("seed {seed}: {acked} acknowledged, {delivered} deliveries, {faults} faults, {simulated:.1} s simulated, {hash:016x}");
+    println!(
+        "seed {seed}: {acked} acknowledged, {delivered} deliveries, {faults} faults, {simulated:.1} s simulated, {hash:016x}"
+    );
     findings.iter().take(8).for_each(|finding| println!("  {finding}"));
 }

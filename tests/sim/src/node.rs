@@ -107,19 +107,8 @@ pub(crate) async fn run(world: Rc<World>, index: usize) -> turmoil::Result {
     }
     let (desk, mut jobs): (Desk, _) = mpsc::unbounded_channel();
     let fresh = Cell::new(None);
-    let node = Rc::new(Node {
-        index,
-        run,
-        world: Rc::clone(&world),
-        host,
-        cluster,
-        ranges,
-        dist,
-        inbox,
-        retain,
-        ears,
-        fresh,
-    });
+    let node =
+        Rc::new(Node { index, run, world: Rc::clone(&world), host, cluster, ranges, dist, inbox, retain, ears, fresh });
     tokio::task::spawn_local(Rc::clone(&node).observe());
     tokio::task::spawn_local(Rc::clone(&node).reap());
     tokio::task::spawn_local(Rc::clone(&node).fire_wills(wills));

@@ -38,8 +38,7 @@ impl Policy {
     pub(crate) async fn run(self) -> Result<(), BalancerError> {
         let mut controller = controller()?;
         let start = Instant::now();
-        let (mut members, mut facts, mut changes) =
-            (self.cluster.members(), self.cluster.facts(), self.host.changes());
+        let (mut members, mut facts, mut changes) = (self.cluster.members(), self.cluster.facts(), self.host.changes());
         let mut pause = Duration::ZERO;
         let key = format!("replicas/{}", self.store);
         loop {

@@ -10,8 +10,8 @@ use crate::plant::Plant;
 use crate::world::{Phase, World};
 use base_types::QoS;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::{Once, mpsc};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -57,12 +57,43 @@ const DRAINS: Duration = Duration::from_secs(15);
 /// Runs a plan, on a thread of its own: what libraries keep per thread must not carry over from one run to the next.
 #[must_use]
 pub fn run(plan: Plan) -> Report {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !tell_panic(panic) {
+                before(panic);
+            }
+        }));
+    });
+    let (report, reported) = mpsc::channel();
+    let failed = report.clone();
     let thread = std::thread::Builder::new().name(format!("seed {}", plan.seed)).stack_size(16 << 20);
-    let ran = thread.spawn(move || run_here(plan)).map(std::thread::JoinHandle::join);
-    match ran {
-        Ok(Ok(report)) => report,
-        Ok(Err(_)) => Report::broken(plan.seed, "the run panicked while it ended".into()),
-        Err(error) => Report::broken(plan.seed, format!("no thread: {error}")),
+    let ran = thread.spawn(move || {
+        TELLS.set(Some((plan.seed, report.clone())));
+        // Whoever asked is still there.
+        let _ = report.send(run_here(plan));
+    });
+    if let Err(error) = ran {
+        let _ = failed.send(Report::broken(plan.seed, format!("no thread: {error}")));
+    }
+    drop(failed);
+    reported.recv().unwrap_or_else(|_| Report::broken(plan.seed, "the run ended without a word".into()))
+}
+
+thread_local! {
+    static TELLS: RefCell<Option<(u64, mpsc::Sender<Report>)>> = const { RefCell::new(None) };
+}
+
+/// A run that panics is over: that is its report. Its thread stays where it is, for what would be unwound panics again while it is, and that would
+/// be the end of the process.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) -> bool {
+    let Some((seed, tells)) = TELLS.take() else { return false };
+    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let _ = tells.send(Report::broken(seed, format!("{} at {at}", panic.payload_as_str().unwrap_or_default())));
+    drop(tells);
+    loop {
+        std::thread::park();
     }
 }
 
@@ -78,15 +109,7 @@ fn run_here(plan: Plan) -> Report {
         Err(error) => return Report::broken(plan.seed, format!("no place for files: {error}")),
     };
     let mut faults = 0;
-    let outcome = catch_unwind(AssertUnwindSafe(|| drive(&world, &mut chance, &mut faults)));
-    let broken = match outcome {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            Some(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
-        }
-    };
+    let broken = drive(&world, &mut chance, &mut faults).err().map(|error| error.to_string());
     let history = world.history.borrow();
     let mut findings = match broken {
         Some(cause) => vec![Finding { invariant: "the run ends", what: cause }],
@@ -111,7 +134,10 @@ type Sim<'a> = turmoil::Sim<'a>;
 
 fn drive(world: &Rc<World>, chance: &mut Chance, count: &mut u64) -> turmoil::Result {
     let mut builder = turmoil::Builder::new();
-    builder.rng_seed(chance.next()).tick_duration(Duration::from_millis(1)).simulation_duration(Duration::from_secs(600));
+    builder
+        .rng_seed(chance.next())
+        .tick_duration(Duration::from_millis(1))
+        .simulation_duration(Duration::from_secs(600));
     builder.min_message_latency(LATENCIES.0).max_message_latency(LATENCIES.1);
     builder.tcp_capacity(1 << 16).udp_capacity(1 << 12);
     let mut sim = builder.build();

@@ -174,12 +174,7 @@ impl World {
     }
 
     /// Keeps what a node tells of its replicas; the ticket for it, when it is news.
-    pub(crate) fn put_views(
-        &self,
-        node: NodeIncarnation,
-        store: &'static str,
-        told: Vec<ReplicaView>,
-    ) -> Option<u64> {
+    pub(crate) fn put_views(&self, node: NodeIncarnation, store: &'static str, told: Vec<ReplicaView>) -> Option<u64> {
         let mut views = self.views.borrow_mut();
         let before = self.latest.borrow().get(&(node, store)).copied();
         if before.is_some_and(|ticket| views[ticket as usize] == told) {

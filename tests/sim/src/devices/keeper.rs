@@ -30,7 +30,15 @@ impl Keeper {
         let part = format!("keeper of {topic} {reads} itself");
         let chance = RefCell::new(Chance::new(world.seed, &part));
         let (connection, next) = (Cell::new(0), Cell::new((1, true)));
-        Rc::new(Self { world: Rc::clone(world), topic: topic.to_owned(), chance, connection, next, reads, open: Cell::new(false) })
+        Rc::new(Self {
+            world: Rc::clone(world),
+            topic: topic.to_owned(),
+            chance,
+            connection,
+            next,
+            reads,
+            open: Cell::new(false),
+        })
     }
 
     async fn write(&self, node: &Node, connection: u64) -> Option<()> {
@@ -113,7 +121,8 @@ impl Device for Keeper {
             if !self.is_busy(self.world.phase()) || self.connection.get() != connection {
                 return;
             }
-            let done = if self.reads { self.read(&node, connection).await } else { self.write(&node, connection).await };
+            let done =
+                if self.reads { self.read(&node, connection).await } else { self.write(&node, connection).await };
             if done.is_none() {
                 return;
             }

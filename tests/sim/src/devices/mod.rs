@@ -62,7 +62,15 @@ pub(crate) fn topic(name: &str) -> Option<TopicName> {
 
 pub(crate) fn message(to: &str, payload: String, qos: QoS, retain: bool) -> Option<Message> {
     let payload = Bytes::from(payload);
-    Some(Message { topic: topic(to)?, payload, qos, retain, properties: Bytes::new(), expires_at: None, publisher: None })
+    Some(Message {
+        topic: topic(to)?,
+        payload,
+        qos,
+        retain,
+        properties: Bytes::new(),
+        expires_at: None,
+        publisher: None,
+    })
 }
 
 /// A session that never expires, with room for everything.

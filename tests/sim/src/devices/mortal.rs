@@ -61,7 +61,14 @@ impl Mortal {
             let mut history = self.world.history.borrow_mut();
             let present = attached.session_present;
             history.attaches.push(Attached { client: client.clone(), version, started, ended, present });
-            history.wills.push(Will { client: client.clone(), number, version, set_at: started, due: true, discarded: false });
+            history.wills.push(Will {
+                client: client.clone(),
+                number,
+                version,
+                set_at: started,
+                due: true,
+                discarded: false,
+            });
         }
         let at = node.index + 1;
         self.world.trace(format_args!("{client} attached at n{at} as {version:?} with will {number}"));

@@ -79,6 +79,8 @@ impl Subscriber {
     async fn subscribe(&self, node: &Node, version: SessionVersion, topic: &str) -> Option<()> {
         let route = self.route(topic, version.incarnation)?;
         let filters = vec![(route.filter.clone(), self.options())];
+        let tried = (self.name.clone(), topic.to_owned());
+        self.world.history.borrow_mut().tried.insert(tried, self.world.now());
         node.inbox.subscribe(&self.inbox, version, filters).await.ok()?;
         node.dist.add(vec![route]).await.ok()?;
         self.subscribed.borrow_mut().insert(topic.to_owned());
@@ -94,7 +96,8 @@ impl Subscriber {
     async fn unsubscribe(&self, node: &Node, version: SessionVersion, topic: &str) -> Option<()> {
         let route = self.route(topic, version.incarnation)?;
         let now = self.world.now();
-        let open = |subscription: &&mut Subscription| subscription.topic == topic && subscription.end_acked_at.is_none();
+        let open =
+            |subscription: &&mut Subscription| subscription.topic == topic && subscription.end_acked_at.is_none();
         if let Some(subscriptions) = self.world.history.borrow_mut().subscriptions.get_mut(&self.name) {
             subscriptions.iter_mut().filter(open).for_each(|subscription| _ = subscription.ended_at.get_or_insert(now));
         }

@@ -15,7 +15,8 @@ pub(crate) fn check(history: &History) -> Vec<String> {
             continue;
         };
         if published.topic != delivery.topic {
-            wrong.push(format!("{:?} came on {} and was sent on {}", delivery.message, delivery.topic, published.topic));
+            wrong
+                .push(format!("{:?} came on {} and was sent on {}", delivery.message, delivery.topic, published.topic));
         }
         if published.qos != QoS::ExactlyOnce {
             continue;

@@ -11,7 +11,8 @@ pub(crate) fn check(history: &History) -> Vec<String> {
         .filter(|(client, topic, _, leads)| {
             let subscriptions = history.subscriptions.get(client).into_iter().flatten();
             let last = subscriptions.filter(|subscription| subscription.topic == *topic).next_back();
-            *leads && last.is_some_and(|last| last.end_acked_at.is_some())
+            let tried = history.tried.get(&(client.clone(), topic.clone())).copied();
+            *leads && last.is_some_and(|last| last.end_acked_at.is_some() && last.end_acked_at >= tried)
         })
         .map(|(client, topic, node, _)| format!("{topic} leads to {client} again on n{}", node + 1))
         .collect();

@@ -6,6 +6,8 @@
 use crate::history::History;
 
 pub(crate) fn check(history: &History) -> Vec<String> {
-    let tell = |(store, range, term, replica): &(&str, base_kv_api::RangeId, u64, base_kv_api::ReplicaId)| format!("{store} {range} term {term}: {replica} followed, and then led");
+    let tell = |(store, range, term, replica): &(&str, base_kv_api::RangeId, u64, base_kv_api::ReplicaId)| {
+        format!("{store} {range} term {term}: {replica} followed, and then led")
+    };
     history.led_again.iter().map(tell).collect()
 }
