@@ -33,7 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 pub(crate) use stores::STORES;
 use stores::Stores;
-use telemetry::{ApiState, BuildInfo, LogHandle, Metrics};
+use telemetry::{ApiState, BuildInfo, LogHandle, Metrics, Token};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -197,6 +197,7 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
     let threads = (0..shard_count)
         .map(|index| shard::spawn(u16::try_from(index).unwrap_or(u16::MAX), Arc::clone(&node)))
         .collect::<Result<Vec<_>, _>>()?;
+    let token = || loaded.api_token.as_ref().and_then(|token| Token::new(token.expose()));
     let api_at = doors.api.first().map(|(address, _)| *address);
     if !doors.api.is_empty() {
         let sockets = doors.api.into_iter().map(|(_, socket)| socket).collect();
@@ -205,11 +206,11 @@ pub(crate) async fn start(loaded: &Loaded, logs: LogHandle) -> Result<Running, S
             metrics,
             readiness: Arc::new(Ready { node: Arc::clone(&node), host: Arc::clone(&host), status: status.clone() }),
             logs: Some(logs),
-            token: None,
+            token: token(),
         };
         let mut router = telemetry::router(Arc::new(state));
         if let Some(status) = status {
-            router = router.merge(cluster::router(status));
+            router = router.merge(cluster::router(status, token()));
         }
         tokio::spawn(telemetry::serve(sockets, router, stop_services.clone()));
     }

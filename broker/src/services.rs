@@ -55,6 +55,7 @@ impl Ended {
             receiver: Receiver::Inbox {
                 client: inbox.client.clone(),
                 incarnation,
+                attach: Receiver::ANY_OWNER,
                 options: SubscriptionOptions::default(),
             },
         })
@@ -192,7 +193,8 @@ async fn ensure_routes(node: &Node) -> Result<u64, String> {
         let routes = page.subscriptions.into_iter().map(|(inbox, incarnation, filter, options)| Route {
             tenant: inbox.tenant,
             filter,
-            receiver: Receiver::Inbox { client: inbox.client, incarnation, options },
+            // Under no attach: what an owner set stays as it is.
+            receiver: Receiver::Inbox { client: inbox.client, incarnation, attach: 0, options },
         });
         added += node.dist.ensure(routes.collect()).await.map_err(|error| error.to_string())?;
         match page.next {

@@ -203,7 +203,7 @@ impl SecretText {
         self.0.starts_with("file:") || self.0.starts_with("env:")
     }
 
-    fn resolve(&self, directory: &Path, environment: &[(String, String)]) -> Result<Secret, String> {
+    pub(crate) fn resolve(&self, directory: &Path, environment: &[(String, String)]) -> Result<Secret, String> {
         let secret = if let Some(path) = self.0.strip_prefix("file:") {
             Secret::resolve(&format!("file:{}", directory.join(path).display())).map_err(|error| error.to_string())?
         } else if let Some(name) = self.0.strip_prefix("env:") {

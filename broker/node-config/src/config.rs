@@ -1,5 +1,5 @@
 use crate::Hosts;
-use crate::cluster::ClusterConfig;
+use crate::cluster::{ClusterConfig, SecretText};
 use crate::leaf::words;
 use crate::listener::{Listener, ListenerKind};
 use crate::section::section;
@@ -83,10 +83,12 @@ section! {
     ApiServerConfig {
         /// Whether it is there.
         enable: bool = true, "enable";
-        /// Where it binds. It asks nobody for a password.
+        /// Where it binds. Who only looks is asked for nothing.
         hosts: Hosts = Hosts::parse(&["127.0.0.1"]).unwrap_or_else(|_| Hosts::loopback()), "host";
         /// The TCP port.
         http_port: u16 = 8091, "httpPort" in 1..=65_535;
+        /// What a request that changes something has to carry; without one it has to come from this machine.
+        token: Option<SecretText> = None, "token";
     }
 }
 

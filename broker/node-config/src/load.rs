@@ -5,7 +5,7 @@ use crate::leaf::scalar_text;
 use crate::nearest::nearest;
 use crate::section::{self, Slot, find, join};
 use crate::store::{self, VoterCount};
-use crate::{NodeConfig, Refused, Violation, Warning};
+use crate::{NodeConfig, Refused, Secret, Violation, Warning};
 use serde_yaml::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -111,7 +111,12 @@ pub struct Loaded {
     pub sources: Sources,
     /// How this node is part of a cluster; `None`: it runs alone, and opens no port for other nodes.
     pub cluster: Option<Cluster>,
+    /// What a request to the HTTP interface that changes something has to carry.
+    pub api_token: Option<Secret>,
 }
+
+/// A shorter token can be guessed.
+const TOKEN_MIN: usize = 16;
 
 impl Loaded {
     /// How many voters each store gets at most, and who said so: lines for the log.
@@ -151,8 +156,22 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
     store::resolve(&mut config, &mut sources, &mut violations, &mut warnings);
     let (directory, environment) = (&inputs.directory, &inputs.environment);
     let cluster = cluster::resolve(&config.cluster, &sources, directory, environment, &mut violations, &mut warnings);
+    let api_token = config.api_server.token.as_ref().and_then(|token| {
+        let resolved = token.resolve(directory, environment).and_then(|token| match token.expose().len() {
+            TOKEN_MIN.. => Ok(token),
+            length => Err(format!("a token of {length} characters can be guessed: it must have {TOKEN_MIN} at least")),
+        });
+        let key = "apiServerConfig.token".to_owned();
+        let refuse =
+            |message| violations.push(Violation { source: sources.of(&key).clone(), key, value: None, message });
+        resolved.map_err(refuse).ok()
+    });
     check::check(&config, cluster.as_ref(), &sources, directory, &mut violations, &mut warnings);
-    if violations.is_empty() { Ok(Loaded { config, warnings, sources, cluster }) } else { Err(Refused { violations }) }
+    if violations.is_empty() {
+        Ok(Loaded { config, warnings, sources, cluster, api_token })
+    } else {
+        Err(Refused { violations })
+    }
 }
 
 #[derive(Default)]

@@ -104,6 +104,18 @@ fn a_secret_is_found_long_enough_and_never_shown() {
 }
 
 #[test]
+fn the_token_of_the_http_interface_is_long_enough_and_never_shown() {
+    let loaded = load_all("apiServerConfig: { token: 'env:API' }", &[("API", "hunter2hunter2hunter2")], &[]).unwrap();
+    assert_eq!(loaded.api_token.as_ref().unwrap().expose(), "hunter2hunter2hunter2");
+    for text in [loaded.print(), format!("{loaded:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let refused = load_all("apiServerConfig: { token: hunter2 }", &[], &[]).unwrap_err().to_string();
+    assert!(refused.contains("apiServerConfig.token") && !refused.contains("hunter2"), "{refused}");
+    assert!(load_all("", &[], &[]).unwrap().api_token.is_none());
+}
+
+#[test]
 fn what_others_cannot_find_is_refused_with_the_reason() {
     assert!(refusal("host: 127.0.0.1").starts_with("clusterConfig.port: must be from 1 to 65535"));
     assert!(refusal("port: 8899, seedEndpoints: [n1]").contains("\"n1\" has no port"));

@@ -16,18 +16,18 @@ const ANSWER_MAX: usize = 64 << 20;
 
 /// Asks `api` (`host:port`, with or without `http://`) for `path` and reads the answer as JSON.
 pub(super) async fn get_json(api: &str, path: &str) -> Result<serde_json::Value, CliError> {
-    ask(api, Method::GET, path).await
+    ask(api, Method::GET, path, None).await
 }
 
-/// As [`get_json`], to change something.
-pub(super) async fn post_json(api: &str, path: &str) -> Result<serde_json::Value, CliError> {
-    ask(api, Method::POST, path).await
+/// As [`get_json`], to change something, with the token of that interface if it wants one.
+pub(super) async fn post_json(api: &str, path: &str, token: Option<&str>) -> Result<serde_json::Value, CliError> {
+    ask(api, Method::POST, path, token).await
 }
 
-async fn ask(api: &str, method: Method, path: &str) -> Result<serde_json::Value, CliError> {
+async fn ask(api: &str, method: Method, path: &str, token: Option<&str>) -> Result<serde_json::Value, CliError> {
     let host = api.trim_start_matches("http://").trim_end_matches('/');
     let failed = |why: String| CliError::Api { api: host.to_owned(), why };
-    let asked = tokio::time::timeout(DEADLINE, exchange(host, method, path));
+    let asked = tokio::time::timeout(DEADLINE, exchange(host, method, path, token));
     let (status, body) = asked.await.map_err(|_| failed("it did not answer in time".into()))?.map_err(&failed)?;
     let json = serde_json::from_slice::<serde_json::Value>(&body);
     if status.is_success() {
@@ -38,13 +38,21 @@ async fn ask(api: &str, method: Method, path: &str) -> Result<serde_json::Value,
     Err(CliError::Answered { api: host.to_owned(), status: status.as_u16(), why })
 }
 
-async fn exchange(host: &str, method: Method, path: &str) -> Result<(hyper::StatusCode, Vec<u8>), String> {
+async fn exchange(
+    host: &str,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+) -> Result<(hyper::StatusCode, Vec<u8>), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(host).await.map_err(|e| text(&e))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
     let driver = tokio::spawn(connection);
-    let request =
-        Request::builder().method(method).uri(path).header("host", host).body(Nothing).map_err(|e| text(&e))?;
+    let mut request = Request::builder().method(method).uri(path).header("host", host);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(Nothing).map_err(|e| text(&e))?;
     let response = sender.send_request(request).await.map_err(|e| text(&e))?;
     let (head, mut body) = response.into_parts();
     let mut bytes = Vec::new();

@@ -43,7 +43,9 @@ pub struct EvictArgs {
 pub fn run_evict(args: &EvictArgs) -> Result<(), CliError> {
     let api = api(args.api.as_ref(), &args.source)?;
     let path = format!("/cluster/evict?node={}", args.node);
-    runtime()?.block_on(http::post_json(&api, &path))?;
+    // The token of the node that is asked, if the configuration says one.
+    let token = args.source.load()?.api_token;
+    runtime()?.block_on(http::post_json(&api, &path, token.as_ref().map(node_config::Secret::expose)))?;
     println!("node {} is treated as dead until it is started again", args.node);
     Ok(())
 }

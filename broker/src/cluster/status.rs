@@ -6,7 +6,7 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use base_cluster::{Cluster, EvictError, MemberState};
 use base_kv_api::balance::{Liveness, ReplicaView};
 use base_kv_balance::{Diagnosis, ProblemKind, RangeHealth};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use telemetry::{Reason, Samples, table};
+use telemetry::{Reason, Samples, Token, table};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -29,10 +29,11 @@ pub(crate) struct Status {
 }
 
 /// The routes, to be merged with the node's others.
-pub(crate) fn router(status: Arc<Status>) -> Router {
+pub(crate) fn router(status: Arc<Status>, token: Option<Token>) -> Router {
+    let token = Arc::new(token);
     Router::new()
         .route("/cluster", get(cluster))
-        .route("/cluster/evict", post(evict))
+        .route("/cluster/evict", post(evict).layer(Extension(token)))
         .route("/stores", get(stores))
         .route("/store/landscape", get(landscape))
         .route("/store/ranges", get(ranges))
@@ -237,10 +238,11 @@ async fn cluster(State(status): State<Arc<Status>>) -> Json<Value> {
 async fn evict(
     State(status): State<Arc<Status>>,
     Query(query): Query<HashMap<String, String>>,
+    Extension(token): Extension<Arc<Option<Token>>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = telemetry::may_change(None, peer, &headers) {
+    if let Err(refused) = telemetry::may_change((*token).as_ref(), peer, &headers) {
         return refused;
     }
     let text = query.get("node").map_or("", String::as_str);

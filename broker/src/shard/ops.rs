@@ -615,7 +615,12 @@ fn inbox_route(
     Route {
         tenant: id.tenant.clone(),
         filter,
-        receiver: Receiver::Inbox { client: id.client.clone(), incarnation: version.incarnation, options },
+        receiver: Receiver::Inbox {
+            client: id.client.clone(),
+            incarnation: version.incarnation,
+            attach: version.attach,
+            options,
+        },
     }
 }
 
