@@ -71,6 +71,7 @@ fn filled(routes: usize) -> Option<Arc<RouteIndex>> {
             receiver: Receiver::Inbox {
                 client: ClientId::new(format!("client-{client}")).ok()?,
                 incarnation: 1,
+                attach: 1,
                 options: SubscriptionOptions::default(),
             },
         };

@@ -20,7 +20,7 @@ pub(crate) enum Op {
     Forget = 3,
 }
 
-/// A route and its bytes.
+/// A route and its bytes. When these are from before ownerships stood in routes, the change is everybody's: it counts as it did then.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) key: Bytes,
@@ -75,7 +75,10 @@ impl Command {
         let mut entries = Vec::new();
         while !r.is_empty() {
             let (key, value) = (r.prefixed()?, r.prefixed()?);
-            let route = schema::decode(key.clone(), value.clone())?;
+            let mut route = schema::decode(key.clone(), value.clone())?;
+            if !schema::is_owned(&value) {
+                route = route.of_any_owner();
+            }
             entries.push(Entry { key, value, route });
         }
         Ok(Self { op, entries })

@@ -2,8 +2,8 @@ use crate::command::{Command, Op, Reply};
 use crate::index::{Change, RouteIndex, State};
 use crate::schema::{self, KeyKind};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeId, Visit};
-use base_types::NodeIncarnation;
 use base_types::wire::WireError;
+use base_types::{NodeIncarnation, SubscriptionOptions};
 use bytes::Bytes;
 use dist_api::{Receiver, Route};
 use std::collections::BTreeMap;
@@ -46,21 +46,30 @@ impl Coproc for DistCoproc {
     fn mutate(&mut self, _: &ApplyCx, command: &Bytes, space: &mut dyn KvSpace) -> Result<Bytes, KvError> {
         let Ok(Command { op, entries }) = Command::decode(command) else { return Ok(Reply::NotUnderstood.into()) };
         for entry in entries {
-            let stored = space.get(&entry.key)?;
-            // An inbox that was made anew goes before its former life, in whatever order they come.
-            if let Some(stored) = &stored
-                && incarnation(&decode(entry.key.clone(), stored.clone())?) > incarnation(&entry.route)
+            let stored = match space.get(&entry.key)? {
+                Some(value) => Some((decode(entry.key.clone(), value.clone())?, value)),
+                None => None,
+            };
+            // An inbox that was made anew goes before its former life, and whoever has it now before its former owners, in whatever order
+            // they come.
+            if let Some((stored, _)) = &stored
+                && stored.outranks(&entry.route)
             {
                 continue;
             }
             match (op, stored) {
-                (Op::Add, Some(stored)) if stored == entry.value => {}
-                (Op::Add, stored) => {
+                (Op::Add, Some((_, value))) if value == entry.value => {}
+                (Op::Add, Some((stored, _))) => {
                     space.put(&entry.key, &entry.value);
-                    if stored.is_none() {
-                        self.count += 1;
-                        self.count_in(&entry.route);
+                    // Clients that come back subscribe again to what they have: another owner is nothing to readers.
+                    if seen(&stored) != seen(&entry.route) {
+                        self.changes.push(Change::Add(entry.route));
                     }
+                }
+                (Op::Add, None) => {
+                    space.put(&entry.key, &entry.value);
+                    self.count += 1;
+                    self.count_in(&entry.route);
                     self.changes.push(Change::Add(entry.route));
                 }
                 (Op::Remove | Op::Forget, None) => {}
@@ -177,11 +186,11 @@ impl DistCoproc {
     }
 }
 
-/// Runs of a node are part of the key, lives of an inbox are not.
-fn incarnation(route: &Route) -> u64 {
+/// What the index has of a route beside its key.
+fn seen(route: &Route) -> Option<(u64, SubscriptionOptions)> {
     match route.receiver {
-        Receiver::Node(_) => 0,
-        Receiver::Inbox { incarnation, .. } => incarnation,
+        Receiver::Node(_) => None,
+        Receiver::Inbox { incarnation, options, .. } => Some((incarnation, options)),
     }
 }
 

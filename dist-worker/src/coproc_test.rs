@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Model, OWN, inbox_route, routes, run};
+use crate::testing::{Model, OWN, command_as_before, inbox_route, owned, routes, run};
 use base_kv_api::testing::CoprocHarness;
 use base_types::WallMs;
 use proptest::prelude::*;
@@ -12,6 +12,14 @@ fn apply(replica: &mut CoprocHarness<DistCoproc>, op: Op, routes: &[Route]) {
     for (_, command) in Command::encode(op, routes) {
         assert_eq!(*replica.apply(WallMs(0), command), [Reply::Done as u8]);
     }
+}
+
+/// What stands under the key of a route.
+fn stored(replica: &CoprocHarness<DistCoproc>, route: &Route) -> Option<Route> {
+    let mut key = Vec::new();
+    schema::encode_key(route, &mut key);
+    let value = replica.space().get(&key).unwrap()?;
+    Some(schema::decode(key.into(), value).unwrap())
 }
 
 fn runs(model: &Model) -> Vec<(NodeIncarnation, usize)> {
@@ -30,17 +38,26 @@ proptest! {
     /// Against a list of routes; the harness compares with replicas that restart and replay.
     #[test]
     fn it_behaves_like_a_list_of_routes(
-        commands in prop::collection::vec((prop::sample::select(&[Op::Add, Op::Remove, Op::Forget]), prop::collection::vec(routes(), 1..6)), 0..30),
+        commands in prop::collection::vec(
+            (prop::sample::select(&[Op::Add, Op::Remove, Op::Forget]), prop::bool::weighted(0.2), prop::collection::vec(routes(), 1..6)),
+            0..30,
+        ),
     ) {
         let mut replica = harness();
         let mut model = Model::default();
-        for (op, routes) in &commands {
-            apply(&mut replica, *op, routes);
-            for route in routes {
-                model.change_guarded(route, *op == Op::Add);
+        for (op, old, routes) in &commands {
+            if *old {
+                prop_assert_eq!(&*replica.apply(WallMs(0), command_as_before(*op, routes)), [Reply::Done as u8]);
+                routes.iter().for_each(|route| model.change_as_before(route, *op == Op::Add));
+            } else {
+                apply(&mut replica, *op, routes);
+                routes.iter().for_each(|route| model.change_guarded(route, *op == Op::Add));
             }
         }
         replica.check();
+        for route in model.routes() {
+            prop_assert_eq!(stored(&replica, route), Some(route.clone()));
+        }
         let index = &replica.coproc().index;
         model.check(index);
         prop_assert_eq!(index.route_count(), model.routes().count());
@@ -116,6 +133,71 @@ fn a_newer_life_of_an_inbox_replaces_the_older_and_not_the_other_way_round() {
     assert_eq!(lives(&replica), [3]);
     apply(&mut replica, Op::Remove, &life(3));
     assert!(lives(&replica).is_empty());
+    replica.check();
+}
+
+#[test]
+fn the_late_remove_of_a_former_owner_leaves_the_route_of_the_present_one() {
+    let mut replica = harness();
+    let route = |attach| owned(inbox_route("t", "a", "c", 1), attach);
+    apply(&mut replica, Op::Add, &[route(1)]);
+    // The session moves and subscribes to the same again, with the same options.
+    apply(&mut replica, Op::Add, &[route(2)]);
+    apply(&mut replica, Op::Remove, &[route(1)]);
+    assert_eq!(stored(&replica, &route(2)), Some(route(2)));
+    assert_eq!(replica.coproc().index.route_count(), 1);
+    apply(&mut replica, Op::Remove, &[route(3)]);
+    assert_eq!((stored(&replica, &route(2)), replica.coproc().index.route_count()), (None, 0));
+    replica.check();
+}
+
+#[test]
+fn the_late_add_of_a_former_owner_does_not_replace_what_the_present_one_subscribed_with() {
+    let mut replica = harness();
+    let options = SubscriptionOptions { no_local: true, ..SubscriptionOptions::default() };
+    let mut present = owned(inbox_route("t", "a", "c", 1), 2);
+    if let Receiver::Inbox { options: of_present, .. } = &mut present.receiver {
+        *of_present = options;
+    }
+    apply(&mut replica, Op::Add, &[present.clone()]);
+    apply(&mut replica, Op::Add, &[owned(inbox_route("t", "a", "c", 1), 1)]);
+    assert_eq!(stored(&replica, &present), Some(present));
+    let mut found = dist_api::Matches::default();
+    replica.coproc().index.matches(&base_types::TenantId::new("t").unwrap(), &crate::testing::topic("a"), &mut found);
+    assert_eq!(found.inboxes[0].options, options);
+    replica.check();
+}
+
+#[test]
+fn attaches_count_within_a_life_only() {
+    let mut replica = harness();
+    let route = |life, attach| owned(inbox_route("t", "a", "c", life), attach);
+    apply(&mut replica, Op::Add, &[route(1, 9)]);
+    apply(&mut replica, Op::Add, &[route(2, 1)]);
+    apply(&mut replica, Op::Remove, &[route(1, Receiver::ANY_OWNER)]);
+    assert_eq!(stored(&replica, &route(2, 1)), Some(route(2, 1)));
+    apply(&mut replica, Op::Remove, &[route(2, Receiver::ANY_OWNER)]);
+    assert_eq!(stored(&replica, &route(2, 1)), None);
+    replica.check();
+}
+
+#[test]
+fn commands_from_before_ownerships_count_as_they_did() {
+    let mut replica = harness();
+    let route = |attach| owned(inbox_route("t", "a", "c", 1), attach);
+    let before = |replica: &mut CoprocHarness<DistCoproc>, op| {
+        assert_eq!(*replica.apply(WallMs(0), command_as_before(op, &[route(0)])), [Reply::Done as u8]);
+        stored(replica, &route(0))
+    };
+    assert_eq!(before(&mut replica, Op::Add), Some(route(0)));
+    assert_eq!(before(&mut replica, Op::Remove), None);
+    apply(&mut replica, Op::Add, &[route(5)]);
+    assert_eq!(before(&mut replica, Op::Add), Some(route(0)));
+    apply(&mut replica, Op::Add, &[route(5)]);
+    assert_eq!(before(&mut replica, Op::Remove), None);
+    assert_eq!(before(&mut replica, Op::Add), Some(route(0)));
+    apply(&mut replica, Op::Remove, &[route(1)]);
+    assert_eq!(stored(&replica, &route(0)), None);
     replica.check();
 }
 

@@ -2,4 +2,4 @@
 
 mod route;
 
-pub(crate) use route::{KeyKind, decode, encode_key, encode_value};
+pub(crate) use route::{KeyKind, decode, encode_key, encode_value, is_owned};

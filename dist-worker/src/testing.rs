@@ -1,7 +1,11 @@
 use crate::RouteIndex;
+use crate::command::Op;
+use crate::schema;
+use base_types::wire::put_prefixed;
 use base_types::{
     ClientId, Incarnation, NodeId, NodeIncarnation, QoS, SubscriptionFilter, SubscriptionOptions, TenantId, TopicName,
 };
+use bytes::Bytes;
 use bytestring::ByteString;
 use dist_api::{InboxMatch, Matches, Receiver, Route};
 use proptest::prelude::*;
@@ -27,16 +31,41 @@ pub(crate) fn node_route(tenant: &str, filter: &str, run: NodeIncarnation) -> Ro
 
 pub(crate) fn inbox_route(tenant: &str, filter: &str, client: &str, incarnation: u64) -> Route {
     let client = ClientId::new(client).unwrap();
-    route(tenant, filter, Receiver::Inbox { client, incarnation, options: SubscriptionOptions::default() })
+    route(tenant, filter, Receiver::Inbox { client, incarnation, attach: 0, options: SubscriptionOptions::default() })
+}
+
+/// The route as set under an ownership.
+pub(crate) fn owned(mut route: Route, by: u64) -> Route {
+    if let Receiver::Inbox { attach, .. } = &mut route.receiver {
+        *attach = by;
+    }
+    route
+}
+
+/// A command as it was written before ownerships stood in routes.
+pub(crate) fn command_as_before(op: Op, routes: &[Route]) -> Bytes {
+    let mut command = vec![1, op as u8];
+    for route in routes {
+        let (mut key, mut value) = (Vec::new(), vec![1]);
+        schema::encode_key(route, &mut key);
+        if let Receiver::Inbox { incarnation, options, .. } = &route.receiver {
+            value.extend(incarnation.to_be_bytes());
+            options.encode_to(&mut value);
+        }
+        put_prefixed(&mut command, &key);
+        put_prefixed(&mut command, &value);
+    }
+    command.into()
 }
 
 /// Routes from a world so small that they meet each other: few tenants, filters, receivers.
 pub(crate) fn routes() -> impl Strategy<Value = Route> {
     let receiver = prop_oneof![
         (1u64..3, 2u64..5).prop_map(|(node, incarnation)| Receiver::Node(run(node, incarnation))),
-        ("[ab]{1,2}", 1u64..4, 0u8..3).prop_map(|(client, incarnation, qos)| Receiver::Inbox {
+        ("[ab]{1,2}", 1u64..4, 0u64..4, 0u8..3).prop_map(|(client, incarnation, attach, qos)| Receiver::Inbox {
             client: ClientId::new(client).unwrap(),
             incarnation,
+            attach,
             options: SubscriptionOptions { qos: QoS::try_from(qos).unwrap(), ..SubscriptionOptions::default() },
         }),
     ];
@@ -68,14 +97,17 @@ impl Model {
         }
     }
 
-    /// As `change`, but an older life of an inbox does nothing to a newer one.
+    /// As `change`, but an older life of an inbox does nothing to a newer one, nor an older ownership of a life.
     pub(crate) fn change_guarded(&mut self, route: &Route, add: bool) {
-        let newer = |stored: &Route| match (&stored.receiver, &route.receiver) {
-            (Receiver::Inbox { incarnation: stored, .. }, Receiver::Inbox { incarnation: new, .. }) => stored > new,
-            _ => false,
-        };
-        if !self.0.get(&identity(route)).is_some_and(newer) {
+        if !self.0.get(&identity(route)).is_some_and(|stored| ownership(stored) > ownership(route)) {
             self.change(route, add);
+        }
+    }
+
+    /// As `change_guarded` was before there were ownerships.
+    pub(crate) fn change_as_before(&mut self, route: &Route, add: bool) {
+        if !self.0.get(&identity(route)).is_some_and(|stored| ownership(stored).0 > ownership(route).0) {
+            self.change(&owned(route.clone(), 0), add);
         }
     }
 
@@ -101,10 +133,10 @@ impl Model {
                 (SubscriptionFilter::Shared(shared), Receiver::Node(run)) => {
                     (run.node != OWN.node || *run == OWN).then(|| format!("{shared:?} {run:?}"))
                 }
-                (SubscriptionFilter::Normal(_), Receiver::Inbox { client, incarnation, options }) => {
+                (SubscriptionFilter::Normal(_), Receiver::Inbox { client, incarnation, options, .. }) => {
                     Some(format!("{client} {incarnation} {options:?}"))
                 }
-                (SubscriptionFilter::Shared(shared), Receiver::Inbox { client, incarnation, options }) => {
+                (SubscriptionFilter::Shared(shared), Receiver::Inbox { client, incarnation, options, .. }) => {
                     Some(format!("{shared:?} {client} {incarnation} {options:?}"))
                 }
             })
@@ -113,6 +145,14 @@ impl Model {
         // Each node stands once, however many of its filters match.
         found.dedup_by(|a, b| a == b && a.starts_with("NodeIncarnation"));
         found
+    }
+}
+
+/// The life of an inbox, and the attach in it.
+fn ownership(route: &Route) -> (u64, u64) {
+    match route.receiver {
+        Receiver::Node(_) => (0, 0),
+        Receiver::Inbox { incarnation, attach, .. } => (incarnation, attach),
     }
 }
 

@@ -68,18 +68,17 @@ impl DistWorker {
         Ok(removed)
     }
 
-    /// Those of the routes that are not there as they are.
+    /// Those of the routes that are neither there as they are nor outranked by what is.
     fn missing(&self, mut routes: Vec<Route>) -> Result<Vec<Route>, DistError> {
-        let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut failed = None;
         let read = self.range.read(&KeyKind::Route.keys().start, &mut |keys| {
             routes.retain(|route| {
-                key.clear();
-                value.clear();
+                let mut key = Vec::new();
                 schema::encode_key(route, &mut key);
-                schema::encode_value(route, &mut value);
                 match keys.get(&key) {
-                    Ok(stored) => stored.is_none_or(|stored| stored != value),
+                    Ok(stored) => !stored.is_some_and(|value| {
+                        schema::decode(key.into(), value).is_ok_and(|stored| stored == *route || stored.outranks(route))
+                    }),
                     Err(error) => {
                         failed = Some(error);
                         false
@@ -92,7 +91,7 @@ impl DistWorker {
         Ok(routes)
     }
 
-    /// The unwanted among the next routes, and where to go on.
+    /// The unwanted among the next routes, to be removed whoever set them, and where to go on.
     fn page(
         &self,
         start: &[u8],
@@ -109,7 +108,7 @@ impl DistWorker {
                 }
                 seen += 1;
                 match schema::decode(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)) {
-                    Ok(route) if unwanted(&route) => found.push(route),
+                    Ok(route) if unwanted(&route) => found.push(route.of_any_owner()),
                     Ok(_) => {}
                     Err(error) => tracing::error!(%error, "a stored route can't be read"),
                 }

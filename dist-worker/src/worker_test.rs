@@ -1,6 +1,6 @@
 use super::*;
 use crate::DistCoproc;
-use crate::testing::{OWN, inbox_route, node_route, run, topic};
+use crate::testing::{OWN, command_as_before, inbox_route, node_route, owned, run, topic};
 use base_kv_api::testing::{MemGroup, MemRange};
 use base_types::{ManualClock, WallMs};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -230,10 +230,26 @@ async fn what_is_missing_is_added_and_nothing_else_is_proposed() {
 }
 
 #[tokio::test]
+async fn what_an_owner_set_is_not_missing_and_is_removed_by_any_owner() {
+    let (worker, range) = worker();
+    let route = |attach| owned(inbox_route("t", "a", "c", 1), attach);
+    worker.add(vec![route(5)]).await.unwrap();
+    assert_eq!(worker.ensure(vec![route(0)]).await, Ok(0));
+    worker.remove(vec![route(4)]).await.unwrap();
+    assert_eq!(clients(&worker, "a"), ["c"]);
+    worker.remove(vec![route(0).of_any_owner()]).await.unwrap();
+    assert!(range.space().is_empty());
+
+    // One from before ownerships.
+    range.mutate(b"\x01", command_as_before(Op::Add, &[route(0)])).await.unwrap();
+    assert_eq!(worker.ensure(vec![route(0)]).await, Ok(0));
+}
+
+#[tokio::test]
 async fn a_sweep_removes_the_routes_of_dead_inboxes() {
     let (worker, range) = worker();
     let mut routes: Vec<_> = (0..3_000)
-        .map(|i| inbox_route("t", &format!("a/{}", i / 3), ["c", "d", "e"][i % 3], 1 + i as u64 % 3))
+        .map(|i| owned(inbox_route("t", &format!("a/{}", i / 3), ["c", "d", "e"][i % 3], 1 + i as u64 % 3), i as u64))
         .collect();
     routes.push(node_route("t", "a", run(2, 1)));
     worker.add(routes).await.unwrap();

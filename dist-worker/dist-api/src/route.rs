@@ -12,12 +12,21 @@ pub enum Receiver {
         client: ClientId,
         /// Which life of the inbox: a route of an earlier one leads nowhere.
         incarnation: u64,
+        /// Which ownership of that life set it: the attach of the session's version. A change under an earlier one than the stored
+        /// route's does nothing: it was on its way when the session moved, and what was subscribed since stays.
+        attach: u64,
         /// What was subscribed with.
         options: SubscriptionOptions,
     },
 }
 
-/// One replicated route. (tenant, filter, receiver without options) is its key: adding it again replaces the options.
+impl Receiver {
+    /// In place of an attach: removes the route of an inbox whoever set it. Not for adding, which nobody could undo under an ownership.
+    pub const ANY_OWNER: u64 = u64::MAX;
+}
+
+/// One replicated route. (tenant, filter, receiver: the run of a node, or the client of an inbox) is its key: adding it again replaces the
+/// rest, unless what is stored goes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Whose.
@@ -26,6 +35,30 @@ pub struct Route {
     pub filter: SubscriptionFilter,
     /// Where it leads.
     pub receiver: Receiver,
+}
+
+impl Route {
+    /// Whether this route goes before a change of the same key: it is of a later life of the inbox, or of a later ownership in the same one.
+    #[must_use]
+    pub fn outranks(&self, change: &Self) -> bool {
+        self.rank() > change.rank()
+    }
+
+    fn rank(&self) -> (u64, u64) {
+        match self.receiver {
+            Receiver::Node(_) => (0, 0),
+            Receiver::Inbox { incarnation, attach, .. } => (incarnation, attach),
+        }
+    }
+
+    /// The same route, for removing it whoever set it.
+    #[must_use]
+    pub fn of_any_owner(mut self) -> Self {
+        if let Receiver::Inbox { attach, .. } = &mut self.receiver {
+            *attach = Receiver::ANY_OWNER;
+        }
+        self
+    }
 }
 
 /// A persistent session that a message goes to, by one subscription. The same inbox can stand in a [`Matches`] more than once when

@@ -29,7 +29,8 @@ pub trait DistListener: Send + Sync + 'static {
 /// The subscription routes, as a node sees them.
 #[async_trait]
 pub trait DistService: Send + Sync + 'static {
-    /// Adds routes. Returns when they are committed and this node's index has them.
+    /// Adds routes. Returns when they are committed and this node's index has them. A stored route that goes before one of them
+    /// ([`Route::outranks`]) stays as it is: a session that was taken over can't change what its new owner subscribed.
     ///
     /// # Errors
     /// When the range refuses or does not answer.
@@ -42,7 +43,8 @@ pub trait DistService: Send + Sync + 'static {
     /// When the range fails, refuses or does not answer.
     async fn ensure(&self, routes: Vec<Route>) -> Result<u64, DistError>;
 
-    /// Removes routes (the options of a receiver don't matter). What is not there is fine.
+    /// Removes routes (the options of a receiver don't matter). What is not there is fine, and what goes before stays, as for
+    /// [`DistService::add`]; [`crate::Receiver::ANY_OWNER`] removes whatever is there of that life of the inbox.
     ///
     /// # Errors
     /// When the range refuses or does not answer.

@@ -37,7 +37,7 @@ impl Routes {
 
     pub(crate) fn add(&mut self, route: &Route, clients: &mut Clients) {
         match (&route.filter, &route.receiver) {
-            (SubscriptionFilter::Normal(_), Receiver::Inbox { client, incarnation, options }) => {
+            (SubscriptionFilter::Normal(_), Receiver::Inbox { client, incarnation, options, .. }) => {
                 self.inboxes.add(client, *incarnation, *options, clients);
             }
             (SubscriptionFilter::Normal(_), Receiver::Node(run)) => {
@@ -121,7 +121,7 @@ impl Group {
             Receiver::Node(run) => {
                 self.nodes.insert(*run);
             }
-            Receiver::Inbox { client, incarnation, options } => {
+            Receiver::Inbox { client, incarnation, options, .. } => {
                 self.inboxes.add(client, *incarnation, *options, clients);
             }
         }

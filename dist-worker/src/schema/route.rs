@@ -21,7 +21,10 @@ impl KeyKind {
 
 const NODE: u8 = 0;
 const INBOX: u8 = 1;
-const VALUE_FORMAT: u8 = 1;
+/// A route to a node: nothing more. One to an inbox from before ownerships stood in it: `incarnation(8) options`.
+const PLAIN: u8 = 1;
+/// A route to an inbox: `incarnation(8) attach(8) options`.
+const OWNED: u8 = 2;
 
 /// Appends the key of a route, by which it is unique.
 ///
@@ -46,26 +49,36 @@ pub(crate) fn encode_key(route: &Route, out: &mut impl BufMut) {
     }
 }
 
-/// Appends the value of a route: `format(1)`, and for an inbox `incarnation(8) options`.
+/// Appends the value of a route: `format(1)`, and what that format says.
 pub(crate) fn encode_value(route: &Route, out: &mut impl BufMut) {
-    out.put_u8(VALUE_FORMAT);
-    if let Receiver::Inbox { incarnation, options, .. } = &route.receiver {
-        out.put_u64(*incarnation);
-        options.encode_to(out);
+    match &route.receiver {
+        Receiver::Node(_) => out.put_u8(PLAIN),
+        Receiver::Inbox { incarnation, attach, options, .. } => {
+            out.put_u8(OWNED);
+            out.put_u64(*incarnation);
+            out.put_u64(*attach);
+            options.encode_to(out);
+        }
     }
 }
 
-/// Reads a route back; its texts are slices of `key`.
+/// Whether a value says under which ownership it was written.
+pub(crate) fn is_owned(value: &[u8]) -> bool {
+    value.first() == Some(&OWNED)
+}
+
+/// Reads a route back; its texts are slices of `key`. One that does not say whose it is counts as set before any attach.
 pub(crate) fn decode(key: Bytes, value: Bytes) -> Result<Route, WireError> {
     let (mut key, mut value) = (Reader::new(key), Reader::new(value));
     match key.u8()? {
         kind if kind == KeyKind::Route as u8 => {}
         kind => return Err(WireError::Invalid { what: "the kind of a key", value: u64::from(kind) }),
     }
-    match value.u8()? {
-        VALUE_FORMAT => {}
+    let owned = match value.u8()? {
+        PLAIN => false,
+        OWNED => true,
         other => return Err(WireError::UnknownFormat(other)),
-    }
+    };
     let tenant_len = usize::from(key.u8()?);
     let tenant = text(key.bytes(tenant_len)?, "tenant", TenantId::new)?;
     let filter = SubscriptionFilter::decode(&mut key)?;
@@ -78,6 +91,7 @@ pub(crate) fn decode(key: Bytes, value: Bytes) -> Result<Route, WireError> {
         INBOX => Receiver::Inbox {
             client: text(key.rest(), "client id", ClientId::new)?,
             incarnation: value.u64()?,
+            attach: if owned { value.u64()? } else { 0 },
             options: SubscriptionOptions::decode(&mut value)?,
         },
         other => return Err(WireError::Invalid { what: "the kind of a receiver", value: u64::from(other) }),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{identity, routes};
+use crate::testing::{identity, node_route, owned, routes, run};
 use proptest::prelude::*;
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -50,9 +50,17 @@ fn the_layout_does_not_change_unnoticed() {
         receiver: Receiver::Inbox {
             client: ClientId::new("c").unwrap(),
             incarnation: 7,
+            attach: 9,
             options: SubscriptionOptions::default(),
         },
     };
     assert_eq!(&key(&route)[..], b"\x01\x01t\x01\x01g\x03a/+\x01c");
-    assert_eq!(&written(|out| encode_value(&route, out))[..], b"\x01\0\0\0\0\0\0\0\x07\x00");
+    assert_eq!(&written(|out| encode_value(&route, out))[..], b"\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x09\x00");
+
+    let node = node_route("t", "a", run(1, 2));
+    assert_eq!(&written(|out| encode_value(&node, out))[..], b"\x01");
+
+    // As it was written before ownerships.
+    let before = decode(key(&route), Bytes::from_static(b"\x01\0\0\0\0\0\0\0\x07\x00"));
+    assert_eq!(before, Ok(owned(route, 0)));
 }

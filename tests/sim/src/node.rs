@@ -273,6 +273,7 @@ impl Node {
                 receiver: Receiver::Inbox {
                     client: inbox.client.clone(),
                     incarnation,
+                    attach: Receiver::ANY_OWNER,
                     options: SubscriptionOptions::default(),
                 },
             });

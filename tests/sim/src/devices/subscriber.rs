@@ -57,11 +57,16 @@ impl Subscriber {
         }))
     }
 
-    fn route(&self, topic: &str, life: u64) -> Option<Route> {
+    fn route(&self, topic: &str, version: SessionVersion) -> Option<Route> {
         Some(Route {
             tenant: TenantId::default(),
             filter: SubscriptionFilter::parse(&topic.into()).ok()?,
-            receiver: Receiver::Inbox { client: self.inbox.client.clone(), incarnation: life, options: self.options() },
+            receiver: Receiver::Inbox {
+                client: self.inbox.client.clone(),
+                incarnation: version.incarnation,
+                attach: version.attach,
+                options: self.options(),
+            },
         })
     }
 
@@ -77,7 +82,7 @@ impl Subscriber {
 
     /// SUBSCRIBE and SUBACK: kept by the inbox, and a route to it.
     async fn subscribe(&self, node: &Node, version: SessionVersion, topic: &str) -> Option<()> {
-        let route = self.route(topic, version.incarnation)?;
+        let route = self.route(topic, version)?;
         let filters = vec![(route.filter.clone(), self.options())];
         let tried = (self.name.clone(), topic.to_owned());
         self.world.history.borrow_mut().tried.insert(tried, self.world.now());
@@ -94,7 +99,7 @@ impl Subscriber {
 
     /// UNSUBSCRIBE and UNSUBACK.
     async fn unsubscribe(&self, node: &Node, version: SessionVersion, topic: &str) -> Option<()> {
-        let route = self.route(topic, version.incarnation)?;
+        let route = self.route(topic, version)?;
         let now = self.world.now();
         let open =
             |subscription: &&mut Subscription| subscription.topic == topic && subscription.end_acked_at.is_none();
