@@ -10,7 +10,7 @@ use base_kv_api::balance::{Command, ReplicaView};
 use base_kv_api::{MutateError, RangeClient, RangeId, ReplicaId};
 use base_rpc::{Lane, Mesh, Service};
 use base_types::{Incarnation, NodeId, NodeIncarnation};
-use harness::{Cluster, SOON, command, soon, until};
+use harness::{Cluster, Loss, SOON, command, soon, until};
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -173,6 +173,7 @@ async fn leadership_is_handed_over_and_a_node_in_the_minority_gives_up_in_time()
     assert_eq!(soon(cluster.node(old).hand_over()).await, 0);
     println!("handed over in {:?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(2));
+    until("it follows", || cluster.view(old).role == Role::Follower).await;
     let new = cluster.leader().await;
     assert_ne!(old, new);
     assert_eq!(soon(cluster.range(old).mutate(b"", command(1))).await, Ok(command(1)));
@@ -437,5 +438,67 @@ async fn a_leader_whose_disk_stands_still_lets_another_one_lead_and_holds_up_onl
     assert!(matches!(here, Ok(_) | Err(MutateError::Unknown)), "{here:?}");
     cluster.assert_alike().await;
     assert!(cluster.journal(slow).iter().filter(|n| **n == 1).count() <= 1);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_lost_on_its_way_is_forwarded_again_long_before_the_deadline_and_done_once() {
+    let mut cluster = Cluster::with_deadline(3, SOON).await;
+    cluster.grow().await;
+    let node = (cluster.leader().await + 1) % 3;
+    soon(cluster.range(node).ready()).await;
+    let mut expected = Vec::new();
+    // Nobody hears of them, nobody hears the answer, or the answer says what is not so.
+    for (round, loss) in [Loss::Unheard, Loss::SaidToBeDone, Loss::Unanswered].into_iter().enumerate() {
+        for lost in [1, 2, 3] {
+            cluster.lose(node, loss, lost);
+            let started = Instant::now();
+            let replies: Vec<_> = (0..30)
+                .map(|n| {
+                    let n = (round as u64 * 10 + lost) * 100 + n;
+                    expected.push(n);
+                    (n, cluster.range(node).mutate(b"", command(n)))
+                })
+                .collect();
+            for (n, reply) in replies {
+                assert_eq!(soon(reply).await, Ok(command(n)));
+            }
+            let took = started.elapsed();
+            assert!(took < Duration::from_millis(2_500), "{loss:?} {lost}: {took:?}");
+        }
+    }
+    assert_eq!(cluster.journal(node), expected);
+    cluster.assert_alike().await;
+    cluster.shutdown().await;
+}
+
+/// Two of three, among them the leader, die and start again at the same moment, while all three propose.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_that_start_together_take_commands_at_once() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let mut next = 0;
+    for round in 0..8 {
+        let leader = cluster.leader().await;
+        let other = (leader + 1 + round % 2) % 3;
+        let mut propose = |cluster: &Cluster| -> Vec<_> {
+            let numbers = (0..3).map(|node| (node, next + node as u64 + 1));
+            let proposed = numbers.map(|(node, n)| (n, cluster.range(node).mutate(b"", command(n)))).collect();
+            next += 3;
+            proposed
+        };
+        let cut_off = propose(&cluster);
+        cluster.kill(leader).await;
+        cluster.kill(other).await;
+        cluster.start(other).await;
+        cluster.start(leader).await;
+        let started = Instant::now();
+        for (n, reply) in propose(&cluster) {
+            assert_eq!(soon(reply).await, Ok(command(n)));
+        }
+        assert!(started.elapsed() < Duration::from_secs(3), "round {round}: {:?}", started.elapsed());
+        drop(cut_off);
+        cluster.assert_alike().await;
+    }
     cluster.shutdown().await;
 }

@@ -1,14 +1,16 @@
 use crate::engine::{Engine, MemEngine, Sync};
 use crate::host::Ground;
+use crate::raft::wire::kind;
 use crate::raft::{Slot, entry_start};
 use crate::space::{Probe, Space};
 use crate::stats::RangeStats;
 use crate::{ExecuteError, Host, KvConfig, Range, RangeSpec, Role};
 use base_kv_api::balance::{Command, ReplicaView};
 use base_kv_api::{ApplyCx, Coproc, KvError, KvRead, KvSpace, RangeClient, Visit};
-use base_rpc::MemHub;
+use base_rpc::{CallFuture, Handler, Lane, MemHub, MemMesh, Mesh, Service};
 use base_types::{Incarnation, NodeId, NodeIncarnation, SystemClock};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,17 +34,72 @@ impl Coproc for Journal {
     }
 }
 
+/// What becomes of a command on its way to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It does not come there, and nobody says so.
+    Unheard,
+    /// It comes there; nobody hears the answer.
+    Unanswered,
+    /// It does not come there; the answer is that it was committed.
+    SaidToBeDone,
+}
+
+/// A mesh that loses some commands.
+struct Lossy {
+    mesh: MemMesh,
+    losses: Arc<Mutex<Option<(Loss, u64)>>>,
+}
+
+impl Mesh for Lossy {
+    fn me(&self) -> NodeIncarnation {
+        self.mesh.me()
+    }
+
+    fn call(&self, to: NodeId, lane: Lane, service: Service, body: Bytes, deadline: Duration) -> CallFuture {
+        let is_command = service == Service::RANGE && body.get(1) == Some(&kind::PROPOSE);
+        let lost = self.losses.lock().as_mut().filter(|(_, left)| is_command && *left > 0).map(|(loss, left)| {
+            *left -= 1;
+            *loss
+        });
+        match lost {
+            Some(Loss::Unheard) => Box::pin(std::future::pending()),
+            Some(Loss::SaidToBeDone) => Box::pin(std::future::ready(Ok(crate::raft::wire::done(0).freeze()))),
+            Some(Loss::Unanswered) => {
+                drop(self.mesh.call(to, lane, service, body, deadline));
+                Box::pin(std::future::pending())
+            }
+            None => self.mesh.call(to, lane, service, body, deadline),
+        }
+    }
+
+    fn send(&self, to: NodeId, lane: Lane, service: Service, body: Bytes) -> Result<(), base_rpc::CallError> {
+        self.mesh.send(to, lane, service, body)
+    }
+
+    fn serve(&self, service: Service, handler: Arc<dyn Handler>) {
+        self.mesh.serve(service, handler);
+    }
+}
+
 struct Disk {
     log: Arc<MemEngine>,
     data: Arc<MemEngine>,
     free: Arc<AtomicU64>,
+    losses: Arc<Mutex<Option<(Loss, u64)>>>,
     dir: tempfile::TempDir,
 }
 
 impl Disk {
     fn new() -> Self {
         let free = Arc::new(AtomicU64::new(1000));
-        Self { log: Arc::default(), data: Arc::default(), free, dir: tempfile::tempdir().unwrap() }
+        Self {
+            log: Arc::default(),
+            data: Arc::default(),
+            free,
+            losses: Arc::default(),
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 }
 
@@ -107,8 +164,8 @@ impl Cluster {
     pub(super) async fn start(&mut self, node: usize) {
         self.runs += 1;
         let run = NodeIncarnation { node: NodeId(node as u64 + 1), incarnation: Incarnation(self.runs) };
-        let mesh = Arc::new(self.hub.enter(run));
         let disk = &self.disks[node];
+        let mesh = Arc::new(Lossy { mesh: self.hub.enter(run), losses: Arc::clone(&disk.losses) });
         let (log, data): (Arc<dyn Engine>, Arc<dyn Engine>) = (disk.log.clone(), disk.data.clone());
         let space = Space::new(Probe::Said(Arc::clone(&disk.free)), 100);
         let (clock, observer) = (Arc::new(SystemClock), Arc::new(()));
@@ -238,6 +295,11 @@ impl Cluster {
     /// Bytes that a node's disk has free, of which 100 are the reserve.
     pub(super) fn leave_free(&self, node: usize, bytes: u64) {
         self.disks[node].free.store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many of the next commands that a node forwards are lost.
+    pub(super) fn lose(&self, node: usize, loss: Loss, commands: u64) {
+        *self.disks[node].losses.lock() = Some((loss, commands));
     }
 
     /// Nobody reaches this node, it reaches nobody.

@@ -18,6 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 /// How often it is looked for what waits too long.
 const LOOK: Duration = Duration::from_millis(50);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// What was forwarded, and neither refused nor applied here for so long, is forwarded again; then after twice as long, up to the second.
+const QUIET: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 type Places = watch::Receiver<Option<Arc<Replica>>>;
 
@@ -62,6 +64,9 @@ struct Proposer<'a> {
     /// All is sent again, not before this moment.
     again: Option<Instant>,
     backoff: Duration,
+    /// When something was settled last, or all was sent; and how long it may be quiet then.
+    moved: Instant,
+    quiet: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +114,8 @@ impl<'a> Proposer<'a> {
             cursor: 0,
             again: None,
             backoff: BACKOFF.0,
+            moved: Instant::now(),
+            quiet: QUIET.0,
         }
     }
 
@@ -138,6 +145,9 @@ impl<'a> Proposer<'a> {
             if progress.settled != self.settled {
                 self.settled = progress.settled;
                 self.backoff = BACKOFF.0;
+                // A long way takes its time.
+                self.quiet = (self.moved.elapsed() * 2).clamp(QUIET.0, QUIET.1);
+                self.moved = Instant::now();
             }
             if progress.life != self.life {
                 (self.life, self.cursor) = (progress.life, 0);
@@ -150,6 +160,14 @@ impl<'a> Proposer<'a> {
             }
             if self.again.is_some_and(|at| at <= Instant::now()) {
                 (self.cursor, self.again) = (0, None);
+            }
+            if progress.unsettled == 0 {
+                self.moved = Instant::now();
+            } else if matches!(self.target, Some(Target::There(..))) && self.moved.elapsed() >= self.quiet {
+                // Neither a reply nor the lack of one says that an entry will be applied here: only that it was. Once too often does no harm.
+                self.cursor = 0;
+                self.moved = Instant::now();
+                self.quiet = (self.quiet * 2).min(QUIET.1);
             }
             let window = match self.target {
                 Some(Target::Here) => config.entries_in_flight.max(1),
