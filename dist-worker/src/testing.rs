@@ -99,14 +99,14 @@ impl Model {
 
     /// As `change`, but an older life of an inbox does nothing to a newer one, nor an older ownership of a life.
     pub(crate) fn change_guarded(&mut self, route: &Route, add: bool) {
-        if !self.0.get(&identity(route)).is_some_and(|stored| ownership(stored) > ownership(route)) {
+        if self.0.get(&identity(route)).is_none_or(|stored| ownership(stored) <= ownership(route)) {
             self.change(route, add);
         }
     }
 
     /// As `change_guarded` was before there were ownerships.
     pub(crate) fn change_as_before(&mut self, route: &Route, add: bool) {
-        if !self.0.get(&identity(route)).is_some_and(|stored| ownership(stored).0 > ownership(route).0) {
+        if self.0.get(&identity(route)).is_none_or(|stored| ownership(stored).0 <= ownership(route).0) {
             self.change(&owned(route.clone(), 0), add);
         }
     }
