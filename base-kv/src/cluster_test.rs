@@ -330,6 +330,20 @@ async fn a_leader_whose_disk_is_full_lets_another_one_lead() {
     cluster.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_after_all_others_waits_for_nobody() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.grow().await;
+    let last = cluster.leader().await;
+    for node in (0..3).filter(|node| *node != last) {
+        cluster.kill(node).await;
+    }
+    let started = Instant::now();
+    assert_eq!(soon(cluster.node(last).hand_over()).await, 1);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    cluster.shutdown().await;
+}
+
 /// Three seconds of each: many times what a follower waits for a leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_cut_one_way_changes_no_term_as_long_as_a_majority_hears_the_leader() {
@@ -414,6 +428,20 @@ async fn two_histories_of_a_range_do_not_mix_and_a_replica_that_waits_in_vain_st
     assert_eq!((cluster.journal(2), cluster.journal(0)), (vec![1], vec![]));
     // A learner proposes and reads as everybody does.
     assert_eq!(soon(cluster.range(2).mutate(b"", command(2))).await, Ok(command(2)));
+    // The one that loses takes no commands anywhere, says why, and can be read; the other goes on.
+    let merge = Command::Merge { loser: other.range, winner: one.range };
+    let refused = cluster.execute(2, merge.clone()).await;
+    assert!(matches!(refused, Err(ExecuteError::NotLeader { .. })), "{refused:?}");
+    let refused = cluster.execute(1, merge).await;
+    assert!(matches!(refused, Err(ExecuteError::Unsupported(_))), "{refused:?}");
+    let why = |node: usize| cluster.stats(node).and_then(|stats| stats.unready).unwrap_or_default();
+    for node in [1, 2] {
+        until("it is told", || why(node).starts_with("another history of this range exists")).await;
+        assert_eq!(cluster.view(node).fault, Some(why(node)));
+        assert_eq!(soon(cluster.range(node).mutate(b"", command(3))).await, Err(MutateError::NoLeader));
+        assert_eq!(cluster.journal(node), [1, 2]);
+    }
+    assert_eq!(soon(cluster.range(0).mutate(b"", command(4))).await, Ok(command(4)));
     cluster.shutdown().await;
 }
 

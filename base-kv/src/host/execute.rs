@@ -1,6 +1,6 @@
 use super::retire::put_proof;
 use super::{Host, Inner};
-use crate::raft::wire::{Address, kind};
+use crate::raft::wire::{Address, Refusal, kind, put_range};
 use crate::raft::{self, Failed, Types, replica as read_replica};
 use crate::range::{Phase, RangeSpec, Replica};
 use base_kv_api::balance::Command;
@@ -73,11 +73,17 @@ const MAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a change of membership may take to be committed.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long whoever shall lead has to say that it is there, and how often it is asked meanwhile.
+const THERE_DEADLINE: Duration = Duration::from_secs(1);
+const THERE_AGAIN: Duration = Duration::from_millis(50);
 /// A learner this many entries behind has caught up: it will have the rest within a moment.
 const CAUGHT_UP: u64 = 1_000;
 
 impl Host {
     /// Carries out what a balancer decided for a store.
+    ///
+    /// [`Command::Merge`] is not carried out yet. But the history that loses takes no more commands, on any of its nodes, for a minute from
+    /// the last such command on, and says so in [`ReplicaView`](base_kv_api::balance::ReplicaView) and stats: what is acknowledged in both can't be kept.
     ///
     /// # Errors
     /// See [`ExecuteError`].
@@ -93,7 +99,10 @@ impl Host {
                 inner.remove_learners(&inner.led(store, range)?, config, learners).await
             }
             Command::TransferLeader { range, to } => transfer(&*inner.led(store, range)?, to).await,
-            Command::Merge { .. } => Err(ExecuteError::Unsupported("to merge lineages")),
+            Command::Merge { loser, winner } => {
+                inner.outlive(&*inner.led(store, loser)?, winner);
+                Err(ExecuteError::Unsupported("to bring one history into another"))
+            }
         }
     }
 
@@ -101,10 +110,7 @@ impl Host {
     /// Answers how many are still led here.
     pub async fn hand_over(&self) -> usize {
         let led: Vec<_> = self.inner.replicas.read().values().filter(|r| r.is_leader()).cloned().collect();
-        let transfers = led.into_iter().map(|replica| async move {
-            let to = replica.successor()?;
-            transfer(&replica, to).await.err()
-        });
+        let transfers = led.iter().map(|replica| self.inner.hand_over(replica));
         let results = futures_util::future::join_all(transfers).await;
         results.into_iter().flatten().for_each(|error| tracing::warn!(%error, "leadership stays here"));
         self.inner.replicas.read().values().filter(|replica| replica.is_leader()).count()
@@ -173,6 +179,31 @@ impl Inner {
             return Err(ExecuteError::NotLeader { leader: replica.leader().map(|(_, node)| node) });
         }
         Ok(Arc::clone(replica))
+    }
+
+    /// Hands leadership to the best of those that are there; done when nobody is.
+    async fn hand_over(&self, replica: &Replica) -> Option<ExecuteError> {
+        for to in replica.successors() {
+            tokio::select! {
+                biased;
+                () = self.gone(replica, to) => {}
+                transferred = transfer(replica, to) => return transferred.err(),
+            }
+        }
+        None
+    }
+
+    /// Returns when a voter turns out to be gone: its node can't be reached, or has stopped it.
+    async fn gone(&self, replica: &Replica, to: ReplicaId) {
+        let node = replica.membership().membership().get_node(&to).map(|host| host.0);
+        let Some((meshed, node)) = self.shared.meshed.as_ref().zip(node) else { return };
+        let body = Address { range: replica.range, from: replica.id, to }.head(kind::READ, 0).freeze();
+        loop {
+            match meshed.ask(node, Lane::Raft, Service::RANGE, body.clone(), THERE_DEADLINE).await {
+                Ok(_) | Err(Failed::Refused(Refusal::NotLeader(_))) => tokio::time::sleep(THERE_AGAIN).await,
+                Err(_) => return,
+            }
+        }
     }
 
     async fn found(&self, store: &str, id: u64) -> Result<(), ExecuteError> {
@@ -247,6 +278,19 @@ impl Inner {
         let gone = nodes.filter(|(id, _)| **id != leader.id).map(|(id, host)| (*id, host.0)).collect();
         self.tell_removed(leader, gone);
         Ok(())
+    }
+
+    /// All replicas of a history are told that another one wins: what was acknowledged in both could not be kept.
+    fn outlive(&self, leader: &Replica, winner: RangeId) {
+        leader.outlive(winner);
+        let Some(meshed) = self.shared.meshed.clone() else { return };
+        let membership = leader.membership();
+        for (to, host) in membership.membership().nodes().filter(|(id, _)| **id != leader.id) {
+            let mut body = Address { range: leader.range, from: leader.id, to: *to }.head(kind::OUTLIVED, 24);
+            put_range(&mut body, &winner);
+            // Whoever does not hear it is told with the next attempt.
+            let _ = meshed.mesh.send(host.0, Lane::Bulk, Service::REPLICA, body.freeze());
+        }
     }
 
     async fn remove_learners(

@@ -186,6 +186,15 @@ fn replica(inner: &Arc<Inner>, body: Bytes, reply: Reply) -> Result<(), WireErro
                 Ok(wire::done(0))
             });
         }
+        kind::OUTLIVED => {
+            let winner = wire::read_range(&mut r)?;
+            r.finish()?;
+            answer(reply, async move {
+                let replica = inner.find(&address)?;
+                replica.outlive(winner);
+                Ok(wire::done(0))
+            });
+        }
         kind::ASK => answer(reply, async move {
             let replica = inner.find(&address)?;
             inner.proof(&replica).await

@@ -44,6 +44,8 @@ pub(crate) mod kind {
     pub(crate) const MAKE: u8 = 2;
     pub(crate) const RETIRE: u8 = 3;
     pub(crate) const ASK: u8 = 4;
+    /// Another history of the range wins.
+    pub(crate) const OUTLIVED: u8 = 5;
 }
 
 impl Address {

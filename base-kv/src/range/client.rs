@@ -107,6 +107,8 @@ impl Client {
         let needed = if from_reserve { space.needed() / 2 } else { space.needed() };
         let pushed = if space.full(self.shared.clock.now()) && space.free() < needed {
             Err(MutateError::NoSpace { free: space.free(), needed })
+        } else if self.place.borrow().as_ref().is_some_and(|replica| replica.outlived().is_some()) {
+            Err(MutateError::NoLeader)
         } else {
             self.queue.push(command)
         };

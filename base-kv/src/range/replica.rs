@@ -43,6 +43,8 @@ pub(crate) struct Replica {
     /// A majority answers, as long as this one leads.
     majority: AtomicBool,
     majority_changed: Notify,
+    /// Another history of the range that wins over this one, and until when that counts.
+    outlived: Mutex<Option<(RangeId, Instant)>>,
     shared: Shared,
     /// Raft is being ended in order: its end is no news.
     stopping: AtomicBool,
@@ -112,6 +114,9 @@ impl Shared {
     }
 }
 
+/// For so long a history that was told of a better one takes no commands, unless it is told again: the other one may be gone. Its leader
+/// is told at least every 30 s as long as it is there.
+const OUTLIVED: Duration = Duration::from_secs(60);
 const PURGE_AGAIN: Duration = Duration::from_millis(20);
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 /// A leader that no majority answered for so long says that it does not lead.
@@ -213,6 +218,7 @@ impl Replica {
             pulse: Mutex::new(pulse),
             majority: AtomicBool::new(true),
             majority_changed: Notify::new(),
+            outlived: Mutex::default(),
             shared: shared.clone(),
             stopping: AtomicBool::new(false),
         });
@@ -256,6 +262,32 @@ impl Replica {
             Phase::Stopped(cause) => Some(cause.clone()),
             _ => None,
         }
+    }
+
+    /// Another history of the range was found, which wins: this one takes no commands of this node for a while.
+    pub(crate) fn outlive(&self, winner: RangeId) {
+        let until = Instant::now() + OUTLIVED;
+        let before = self.outlived.lock().replace((winner, until));
+        if before.is_none_or(|(_, until)| until <= Instant::now()) {
+            tracing::warn!(
+                store = self.store, range = %self.range, %winner,
+                "another history of this range exists, which wins; no commands are taken here"
+            );
+            self.shared.changed();
+        }
+    }
+
+    /// The history that wins over this one.
+    pub(crate) fn outlived(&self) -> Option<RangeId> {
+        self.outlived.lock().filter(|(_, until)| *until > Instant::now()).map(|(winner, _)| winner)
+    }
+
+    fn why_outlived(&self) -> Option<String> {
+        let winner = self.outlived()?;
+        Some(format!(
+            "another history of this range exists: {winner}, which wins over {}; no commands are taken",
+            self.range
+        ))
     }
 
     /// Returns when it has stopped, and why.
@@ -362,14 +394,23 @@ impl Replica {
 
     /// The voter that should lead next: of those that answer, the one whose log is furthest.
     pub(crate) fn successor(&self) -> Option<ReplicaId> {
+        self.successors().into_iter().next()
+    }
+
+    /// The voters that could lead next, the best first.
+    pub(crate) fn successors(&self) -> Vec<ReplicaId> {
         let metrics = self.raft.metrics();
         let now = metrics.borrow_watched();
-        let (replication, heartbeat) = (now.replication.as_ref()?, now.heartbeat.as_ref()?);
+        let Some((replication, heartbeat)) = now.replication.as_ref().zip(now.heartbeat.as_ref()) else {
+            return Vec::new();
+        };
         let fresh = |id: &ReplicaId| {
             heartbeat.get(id).is_some_and(|at| at.is_some_and(|at| at.elapsed() < self.shared.config.election.0 * 2))
         };
-        let voters = now.membership_config.voter_ids().filter(|id| *id != self.id && fresh(id));
-        voters.max_by_key(|id| replication.get(id).copied().flatten().map(|id| id.index))
+        let mut voters: Vec<_> = now.membership_config.voter_ids().filter(|id| *id != self.id && fresh(id)).collect();
+        let matched = |id: &ReplicaId| replication.get(id).copied().flatten().map(|id| id.index);
+        voters.sort_by_key(|id| std::cmp::Reverse(matched(id)));
+        voters
     }
 
     /// The membership that is in force, whether committed or not.
@@ -412,7 +453,10 @@ impl Replica {
             committed: index(metrics.local_committed),
             applied: index(metrics.last_applied),
             matched,
-            fault: self.fault().or(metrics.running_state.err().map(|fatal| fatal.to_string())),
+            fault: self
+                .fault()
+                .or(metrics.running_state.err().map(|fatal| fatal.to_string()))
+                .or_else(|| self.why_outlived()),
         }
     }
 
@@ -440,6 +484,7 @@ impl Replica {
             waiting_bytes: 0,
             unready: match phase {
                 Phase::Stopped(cause) => Some(cause),
+                _ if self.outlived().is_some() => self.why_outlived(),
                 Phase::Following(None) => Some("no leader yet, or not all is applied that was committed".into()),
                 _ if space.full(self.shared.clock.now()) => {
                     Some(MutateError::NoSpace { free: space.free(), needed: space.needed() }.to_string())
