@@ -321,8 +321,8 @@ fn a_session_whose_client_left_while_the_disk_was_full_expires_once_there_is_spa
     disk.fill()?;
     wait_until("the disk is full", LIMIT, || Ok(node.metric("hermod_disk_writable")? == 0.0))?;
     client.disconnect()?;
-    // Until the node has given up once.
-    wait_until("it says so", LIMIT, || Ok(node.log().contains("could not be detached")))?;
+    // Until the node has given up once: five seconds of trying, and up to eight for a command that was on its way when the disk filled.
+    wait_until("it says so", 2 * LIMIT, || Ok(node.log().contains("could not be detached")))?;
     disk.free()?;
     wait_until("the session is gone", LIMIT, || {
         let connected = node.metric("hermod_sessions{state=\"connected\"}")?;
