@@ -515,6 +515,7 @@ async fn two_of_three_that_start_together_take_commands_at_once() {
             next += 3;
             proposed
         };
+        let term = cluster.view(leader).term;
         let cut_off = propose(&cluster);
         cluster.kill(leader).await;
         cluster.kill(other).await;
@@ -526,6 +527,8 @@ async fn two_of_three_that_start_together_take_commands_at_once() {
         }
         assert!(started.elapsed() < Duration::from_secs(3), "round {round}: {:?}", started.elapsed());
         drop(cut_off);
+        let now = cluster.leader().await;
+        assert!(cluster.view(now).term > term, "who starts anew is elected anew");
         cluster.assert_alike().await;
     }
     cluster.shutdown().await;

@@ -42,6 +42,9 @@ pub(crate) struct Replica {
     pulse: Mutex<Pulse>,
     /// A majority answers, as long as this one leads.
     majority: AtomicBool,
+    /// The term that was in force when this process began. It may have led in it before, and sent entries that its log does not have: it
+    /// never leads in that one again, or two entries could share a name.
+    born: u64,
     majority_changed: Notify,
     /// Another history of the range that wins over this one, and until when that counts.
     outlived: Mutex<Option<(RangeId, Instant)>>,
@@ -187,6 +190,8 @@ impl Replica {
         let raft = crate::sim::seeded(raft);
         let raft = raft.await;
         let raft = raft.map_err(|e| failed("start Raft")(e.to_string()))?;
+        let born = raft.with_raft_state(|state| state.vote_ref().leader_id.term).await;
+        let born = born.map_err(|e| failed("start Raft")(e.to_string()))?;
         let initialized = raft.is_initialized().await.map_err(|e| failed("start Raft")(e.to_string()))?;
         if fresh && !initialized {
             let members = BTreeMap::from([(id, Host(node))]);
@@ -217,6 +222,7 @@ impl Replica {
             proposals,
             pulse: Mutex::new(pulse),
             majority: AtomicBool::new(true),
+            born,
             majority_changed: Notify::new(),
             outlived: Mutex::default(),
             shared: shared.clone(),
@@ -573,16 +579,19 @@ async fn follow(replica: Arc<Replica>) {
     let mut metrics = replica.raft.server_metrics();
     let mut led_in = None;
     let mut members = None;
+    let mut told = false;
     loop {
-        let (leads, leader, config) = {
+        let (leads, again, leader, config) = {
             let now = metrics.borrow_and_update();
             let majority = replica.majority.load(Ordering::Acquire);
-            let leads = (now.state == ServerState::Leader && majority).then_some(now.vote.leader_id);
+            let again = now.state == ServerState::Leader && now.vote.leader_id.term <= replica.born;
+            let leads = (now.state == ServerState::Leader && majority && !again).then_some(now.vote.leader_id);
             let leader = now.current_leader.filter(|leader| *leader != replica.id);
             let node =
                 leader.and_then(|leader| now.membership_config.membership().get_node(&leader).map(|host| host.0));
             (
                 leads,
+                again,
                 leader.zip(node),
                 (now.state, *now.membership_config.log_id(), *now.committed_membership_config.log_id()),
             )
@@ -621,8 +630,15 @@ async fn follow(replica: Arc<Replica>) {
                 replica.shared.changed();
             }
         }
+        if again && let Some(to) = replica.successor() {
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(store = replica.store, range = %replica.range, %to, "leads as before its start; another one shall");
+            }
+            // What can't be sent now is tried again.
+            let _ = replica.raft.trigger().transfer_leader(to).await;
+        }
         // To lead and not be sure of it is looked at again soon.
-        let unsure = leads.is_some() && led_in.is_none();
+        let unsure = again || leads.is_some() && led_in.is_none();
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() { break },
             () = replica.majority_changed.notified() => {}
