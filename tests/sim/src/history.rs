@@ -38,6 +38,8 @@ pub struct History {
     pub shown: Vec<Shown>,
     /// Wills that had to fire, by client and attach; and those that must not.
     pub wills: Vec<Will>,
+    /// Publishes that were sent after all was well again, and took long: until when, how long, and how they ended.
+    pub slow: Vec<(Duration, Duration, String)>,
     /// How long it took after the faults until all was well; `None` when it never was, and why.
     pub healed: Result<Duration, String>,
     /// Per store, what each node holds in the end: checksum and keys, or why it can't be told.
@@ -186,6 +188,7 @@ impl Default for History {
             retained: BTreeMap::new(),
             shown: Vec::new(),
             wills: Vec::new(),
+            slow: Vec::new(),
             healed: Err("the run ended before".into()),
             replicas: BTreeMap::new(),
             lineages: BTreeMap::new(),

@@ -105,6 +105,7 @@ pub(crate) async fn run(world: Rc<World>, index: usize) -> turmoil::Result {
         let policy = Policy { store, host: Arc::clone(&host), cluster: cluster.clone(), world: Rc::clone(&world) };
         tokio::task::spawn_local(policy.run());
     }
+    // As long as the run is short, as are those of the ears.
     let (desk, mut jobs): (Desk, _) = mpsc::unbounded_channel();
     let fresh = Cell::new(None);
     let node =

@@ -167,6 +167,7 @@ fn drive(world: &Rc<World>, chance: &mut Chance, count: &mut u64) -> turmoil::Re
     let took = world.now() - healing;
     world.history.borrow_mut().healed = healed.clone().map(|()| took);
     if healed.is_ok() {
+        world.set_well();
         let calm = world.now() + CALM;
         while world.now() < calm {
             step(world, &mut sim)?;

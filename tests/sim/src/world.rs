@@ -48,6 +48,7 @@ pub(crate) struct World {
     pub(crate) history: RefCell<History>,
     now: Cell<Duration>,
     phase: Cell<Phase>,
+    well: Cell<bool>,
     seats: RefCell<Vec<Option<Desk>>>,
     views: RefCell<Vec<Vec<ReplicaView>>>,
     latest: RefCell<BTreeMap<(NodeIncarnation, &'static str), u64>>,
@@ -75,6 +76,7 @@ impl World {
             history: RefCell::default(),
             now: Cell::new(Duration::ZERO),
             phase: Cell::new(Phase::Forming),
+            well: Cell::new(false),
             seats: RefCell::new((0..size).map(|_| None).collect()),
             views: RefCell::default(),
             latest: RefCell::default(),
@@ -95,6 +97,16 @@ impl World {
 
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
+    }
+
+    /// The faults are over, and every node is well.
+    pub(crate) fn set_well(&self) {
+        self.well.set(true);
+        self.trace(format_args!("== all is well"));
+    }
+
+    pub(crate) fn is_well(&self) -> bool {
+        self.well.get()
     }
 
     pub(crate) fn enter(&self, phase: Phase) {

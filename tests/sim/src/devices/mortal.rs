@@ -94,7 +94,8 @@ impl Mortal {
         let detach = Detach { inbox: self.inbox.clone(), version, expiry_secs: None, will: fate };
         let outcome = node.inbox.detach(detach).await;
         self.world.trace(format_args!("{client} detached {version:?} with {fate:?}: {outcome:?}"));
-        if outcome.is_ok() && fate == WillFate::Discard {
+        // A node that was taken for dead meanwhile was too late with it.
+        if outcome.is_ok() && fate == WillFate::Discard && !signal.is_fenced(version) {
             self.will(number, |will| will.discarded = true);
         }
         Some(())

@@ -24,6 +24,9 @@ pub(crate) struct Publisher {
     releasing: Cell<bool>,
 }
 
+/// In a cluster that is well nothing takes so long.
+const LONG: Duration = Duration::from_secs(2);
+
 impl Publisher {
     pub(crate) fn new(world: &Rc<World>, number: usize, qos: QoS, topics: Vec<String>) -> Option<Rc<Self>> {
         let name = format!("p{number}");
@@ -59,7 +62,13 @@ impl Publisher {
             None => Origin::None,
         };
         self.world.history.borrow_mut().sent(id, self.topic(), self.qos, self.world.now());
+        let (started, was_well) = (self.world.now(), self.world.is_well());
         let outcome = node.publish(message, origin).await;
+        let took = self.world.now() - started;
+        if was_well && took > LONG {
+            let ended = format!("p{payload} at n{}: {outcome:?}", node.index + 1);
+            self.world.history.borrow_mut().slow.push((self.world.now(), took, ended));
+        }
         let at = node.index + 1;
         match outcome {
             Ok(outcomes) if !outcomes.iter().any(|outcome| matches!(outcome, InsertOutcome::Dropped(_))) => {
