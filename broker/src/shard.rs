@@ -323,15 +323,33 @@ impl Shard {
             if later.peek().is_some() {
                 let mut conn_ref = conn.borrow_mut();
                 let first = conn_ref.unrouted.is_empty();
-                conn_ref.unrouted.extend(later);
+                for waiting in later {
+                    // What needs an acknowledgement is bounded by those that are due; QoS 0 is not.
+                    if waiting.op.is_some() || conn_ref.unrouted.len() < UNROUTED_MAX {
+                        conn_ref.unrouted.push(waiting);
+                    } else {
+                        self.dropped(counters::UNAVAILABLE, 1);
+                    }
+                }
                 if first {
                     tokio::task::spawn_local(Rc::clone(self).route_when_fresh(Rc::clone(conn)));
                 }
             }
         }
-        if !published.is_empty() && self.is_owner(conn) {
-            self.route_now(conn, now, wall, published);
+        if published.is_empty() {
+            return;
         }
+        if self.is_owner(conn) {
+            self.route_now(conn, now, wall, published);
+        } else {
+            self.count_lost(&published);
+        }
+    }
+
+    /// Counts what nobody will send again: without an acknowledgement due, a message is gone when it is dropped.
+    fn count_lost(&self, published: &[Published]) {
+        let lost = published.iter().filter(|p| p.op.is_none()).count();
+        self.dropped(counters::UNAVAILABLE, lost as u64);
     }
 
     /// After a pause of this node: whether the session still is the connection's own. One that is not ends, and what it published is the
@@ -359,12 +377,14 @@ impl Shard {
         let waited = std::mem::take(&mut conn.borrow_mut().unrouted);
         // Not acknowledged, and without its session a message of QoS 2 could not be told from its repetition.
         if !conn.borrow().is_open() || !conn.borrow().session.is_connected() {
-            return;
+            return self.count_lost(&waited);
         }
         let (now, wall) = self.now();
         if fresh {
             if self.is_owner(&conn) {
                 self.route_now(&conn, now, wall, waited);
+            } else {
+                self.count_lost(&waited);
             }
             return;
         }
@@ -725,6 +745,9 @@ impl Shard {
 
 /// The least time between two parcels of a shard for other nodes; what the timers of a runtime can tell apart.
 const PARCELS_EVERY: Duration = Duration::from_millis(1);
+
+/// Retained messages of QoS 0 of one connection that wait for the routes; more are dropped.
+const UNROUTED_MAX: usize = 256;
 
 /// How long QoS 1 and 2 wait until the routes are confirmed.
 const FRESH_WAIT: Duration = Duration::from_secs(8);

@@ -120,6 +120,8 @@ fn a_shared_group_spans_nodes() -> io::Result<()> {
         for node in 0..3 {
             let mut member = persistent(cluster, node, &format!("member-{node}"))?;
             member.subscribe("$share/workers/jobs/#", 1)?;
+            // Long before it is published to: another node may take 50 ms to know of it.
+            member.subscribe(&format!("end/{node}"), 1)?;
             members.push(member);
         }
         let mut publisher = clean(cluster, 1, "publisher")?;
@@ -129,7 +131,6 @@ fn a_shared_group_spans_nodes() -> io::Result<()> {
         // They end with a message for each alone.
         let mut got = Vec::new();
         for (node, member) in members.iter_mut().enumerate() {
-            member.subscribe(&format!("end/{node}"), 1)?;
             accepted(publisher.publish(&format!("end/{node}"), "end", 1, false)?);
             loop {
                 let message = member.message()?;
